@@ -1,0 +1,124 @@
+"""The machine, once: device, number format, threads, seeds, ranks and logging. Only this file reads the environment."""
+
+import contextlib
+import functools
+import logging
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+log = logging.getLogger("unmask")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the computation runs on.
+
+    Attributes:
+        device: `cpu` or `cuda:N`.
+        dtype: number format of the matrix products, `torch.bfloat16` or `torch.float32`; weights stay fp32.
+        threads: threads of one process on the CPU.
+        name: processor or card, in words.
+        note: why this number format was chosen.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+    name: str
+    note: str
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context in which forward passes of training run."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+@functools.cache
+def machine(dtype: str = "auto", device: str = "auto") -> Machine:
+    """Look at this machine once and choose device and number format.
+
+    Args:
+        dtype: `auto`, `bfloat16` or `float32`; `auto` takes bfloat16 where a measured product is faster in it.
+        device: `auto`, `cpu` or `cuda`; `auto` takes the GPU where there is one.
+    """
+    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    if where.type == "cuda":
+        where = torch.device("cuda", local_rank())
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else _processor()
+    if dtype != "auto":
+        chosen, note = getattr(torch, dtype), "as asked"
+    elif where.type == "cuda":
+        chosen = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        note = f"the card {'has' if chosen == torch.bfloat16 else 'lacks'} bfloat16"
+    else:
+        gain = _bfloat16_gain()
+        chosen = torch.bfloat16 if gain > 1.2 else torch.float32
+        note = f"bfloat16 products run at {gain:.1f}x the speed of float32 here"
+    return Machine(where, chosen, torch.get_num_threads(), name, note)
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_threads(count: int | None = None) -> None:
+    """Pin torch to `count` threads, or to the cores that this process may use; call it before the first product."""
+    torch.set_num_threads(count or cpu_cores())
+
+
+def rank() -> int:
+    """Number of this process in a distributed run, 0 alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Number of this process on its host, 0 alone."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of processes of a distributed run, 1 alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Set torch's generators as a pure function of (seed, step, rank), so that no random state is ever saved."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank() * 0x8CB92BA72F3D8DD7 + 1) % (1 << 63)
+    torch.manual_seed(mixed)
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Send the package's talk to stderr, one plain line a message."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+    log.propagate = False
+
+
+def _bfloat16_gain(size: int = 512, repeats: int = 5) -> float:
+    """Measured speed of a bfloat16 product over a float32 one of the same shape, median of `repeats`."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
+        taken = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            taken.append(time.perf_counter() - start)
+        return sorted(taken)[repeats // 2]
+
+    return seconds(torch.float32) / seconds(torch.bfloat16)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
