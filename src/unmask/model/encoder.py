@@ -1,0 +1,106 @@
+"""RoBERTa's encoder (post-LN, exact GELU, learned positions) over packed tokens: padding is never multiplied."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from unmask.model.attention import attend
+from unmask.model.config import EncoderConfig
+from unmask.model.layers import LayerNorm, Linear, add_norm, compute_dtype, init_weights
+from unmask.model.layout import Layout
+
+
+class Embeddings(nn.Module):
+    """Words + positions + token types, then LayerNorm and dropout."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position = nn.Embedding(config.num_positions, config.hidden_size)
+        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = config.hidden_dropout_prob
+
+    def forward(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(T,) ids to (T, D) fp32."""
+        kinds = self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids.long())
+        embedded = self.word(input_ids) + self.position(position_ids) + kinds
+        return F.dropout(self.norm(embedded), self.dropout, self.training)
+
+
+class Layer(nn.Module):
+    """One transformer layer, post-LN (Vaswani et al. 2017, section 3.1)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.qkv = Linear(width, 3 * width)
+        self.attention_out = Linear(width, width)
+        self.attention_norm = LayerNorm(width, eps)
+        self.up = Linear(width, config.intermediate_size)
+        self.down = Linear(config.intermediate_size, width)
+        self.norm = LayerNorm(width, eps)
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.hidden_dropout_prob
+        self.attention_dropout = config.attention_probs_dropout_prob
+
+    def forward(self, hidden: torch.Tensor, layout: Layout, needed: torch.Tensor | None = None) -> torch.Tensor:
+        """(T, D) to (T, D), or to (N, D) where only the `needed` rows are wanted."""
+        dropout, attention_dropout = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
+        context = attend(self.qkv(hidden), layout, self.num_heads, attention_dropout)
+        if needed is not None:
+            context, hidden = context.index_select(0, needed), hidden.index_select(0, needed)
+        hidden = add_norm(self.attention_out(context), hidden, self.attention_norm, dropout)
+        return add_norm(self.down(F.gelu(self.up(hidden))), hidden, self.norm, dropout)
+
+
+class Encoder(nn.Module):
+    """The network between token ids and hidden states."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        layout: Layout,
+        *,
+        token_type_ids: torch.Tensor | None = None,
+        needed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Encode packed texts.
+
+        Args:
+            input_ids: (T,) int32 or int64, the texts one after the other.
+            position_ids: (T,) int32 or int64, from `config.position_offset` in each text.
+            layout: the texts of this batch.
+            token_type_ids: (T,) integers below type_vocab_size; None means all 0.
+            needed: (N,) int64, the tokens whose hidden states are wanted; the last layer computes only these.
+
+        Returns:
+            (T, D) or (N, D) hidden states, in autocast's format where autocast is on.
+
+        Raises:
+            ValueError: a text is longer than max_length; caught here, on the host, before any table is read.
+        """
+        if layout.max_seqlen > self.config.max_length:
+            raise ValueError(f"a text of {layout.max_seqlen} tokens; the model takes {self.config.max_length}")
+        dtype = compute_dtype(self.embeddings.word.weight)
+        with torch.autocast(input_ids.device.type, enabled=False):
+            hidden = self.embeddings(input_ids, position_ids, token_type_ids).to(dtype)
+            *body, last = self.layers
+            for layer in body:
+                hidden = layer(hidden, layout)
+            return last(hidden, layout, needed)
+
+    def init_weights(self, seed: int) -> None:
+        """Start at random from `seed`: N(0, initializer_range), and 0 in the row of the padding token."""
+        init_weights(self, std=self.config.initializer_range, seed=seed)
+        with torch.no_grad():
+            self.embeddings.word.weight[self.config.pad_token_id].zero_()
