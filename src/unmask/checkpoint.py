@@ -1,0 +1,239 @@
+"""The one model folder: saved whole or not at all, in the published layout; loaded only after a look at every byte."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from unmask import storage
+from unmask.errors import ArtefactError
+from unmask.model.config import EncoderConfig, Head
+from unmask.model.convert import StateDict, from_hf, to_hf
+from unmask.tokenizer.load import Tokenizer
+
+WEIGHTS = "model.safetensors"
+SHARDS = "model.safetensors.index.json"
+META = "unmask.json"
+GOLDEN = "golden.json"
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "pytorch_model.bin.index.json")
+_LIBRARIES = ("unmask", "torch", "tokenizers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder in memory.
+
+    Attributes:
+        config: shape of the encoder.
+        state_dict: fp32 weights under the names of memory: `encoder.*` whole, `head.*` as far as found.
+        tokenizer: the one that the model was trained with.
+        labels: names of the classes in the order of the logits; None without a classification head.
+        meta: what the writer noted, such as task and settings; empty for a published folder.
+        head: `masked_lm`, `classification`, or None for an encoder alone.
+        missing: parameters of the head that the file lacks; their values would be random, so say so.
+        unused: published names that were left aside, such as those of another task's head.
+        golden: the parity certificate, where there is one.
+    """
+
+    config: EncoderConfig
+    state_dict: StateDict
+    tokenizer: Tokenizer
+    labels: list[str] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    head: Head | None = None
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    golden: dict[str, Any] | None = None
+
+
+def save_model(
+    folder: Path,
+    *,
+    config: EncoderConfig,
+    state_dict: Mapping[str, torch.Tensor],
+    tokenizer: Tokenizer,
+    head: Head | None,
+    labels: list[str] | None,
+    meta: dict[str, Any],
+    card: str,
+    golden: dict[str, Any] | None,
+) -> None:
+    """Write a model folder that this package and transformers open; an older one is replaced when the new one stands.
+
+    Args:
+        folder: target.
+        config: shape of the encoder.
+        state_dict: all weights under the names of memory, on any device.
+        tokenizer: goes with the weights.
+        head: which head the weights hold.
+        labels: names of the classes; None without a classification head.
+        meta: task, settings and provenance; JSON values.
+        card: text of README.md.
+        golden: the parity certificate.
+
+    Raises:
+        ResourceError: the disk is full; an older folder is untouched.
+    """
+    published = to_hf(state_dict, config, head)
+    content = config.to_hf(head=head, labels=labels)
+    content |= {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
+    with storage.replaced(Path(folder)) as staging:
+        _write_json(staging / "config.json", content)
+        safetensors.torch.save_file(published, staging / WEIGHTS, metadata={"format": "pt"})
+        # safetensors makes its file for the owner alone; give it the rights that every other file here has
+        (staging / WEIGHTS).chmod((staging / "config.json").stat().st_mode & 0o777)
+        tokenizer.save(staging)
+        storage.write_text(staging / "README.md", card)
+        if golden is not None:
+            _write_json(staging / GOLDEN, golden)
+        fingerprints = {"tokenizer": tokenizer.fingerprint, "weights": storage.digest(staging / WEIGHTS)}
+        versions = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+        note = {"format": 1, "head": head, "labels": labels, "meta": meta}
+        _write_json(staging / META, note | {"versions": versions, "fingerprints": fingerprints})
+
+
+def load_model(folder: Path, *, head: Head | None = None) -> Model:
+    """Read a folder of ours or a published one (RoBERTa, XLM-R, CamemBERT, BERT form), from disk only.
+
+    Args:
+        folder: with config.json, model.safetensors (or its shards) and tokenizer files.
+        head: the head that is wanted; None takes the one that the folder holds.
+
+    Raises:
+        ArtefactError: the folder is missing, incomplete, corrupt, or holds weights in an unsafe or unknown form.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ArtefactError(
+            "no-model",
+            "the folder has no config.json, so it is no model" if folder.is_dir() else "there is no such model folder",
+            place=folder,
+            expected="a folder with config.json, model.safetensors and tokenizer.json on this machine",
+            remedy="check the path; a published model must be downloaded first, nothing here goes online",
+        )
+    note: dict[str, Any] = {}
+    if (folder / storage.MANIFEST).exists() or (folder / META).exists():
+        storage.verify(folder)
+        note = storage.read_json(folder / META) if (folder / META).is_file() else {}
+    content = storage.read_json(folder / "config.json")
+    if not isinstance(content, dict):
+        raise ArtefactError("bad-model-config", "config.json is not an object", place=folder / "config.json")
+    config = EncoderConfig.from_hf(content, place=folder / "config.json")
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ArtefactError(
+            "tokenizer-mismatch",
+            f"the tokenizer has {tokenizer.vocab_size} ids, the model only {config.vocab_size}",
+            place=folder,
+            remedy="put the tokenizer files that belong to these weights into the folder",
+        )
+    published = _read_weights(folder)
+    _refuse_nonfinite(published, folder)
+    found = from_hf(published, config, head or note.get("head"), place=folder)
+    labels = note["labels"] if "labels" in note else _labels(content, found.state_dict, folder)
+    golden = storage.read_json(folder / GOLDEN) if (folder / GOLDEN).is_file() else None
+    return Model(
+        config,
+        found.state_dict,
+        tokenizer,
+        labels=labels if found.head == "classification" else None,
+        meta=note.get("meta", {}),
+        head=found.head,
+        missing=found.missing,
+        unused=found.unused + found.unknown,
+        golden=golden,
+    )
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _read_weights(folder: Path) -> StateDict:
+    names = [WEIGHTS]
+    if not (folder / WEIGHTS).is_file():
+        if not (folder / SHARDS).is_file():
+            raise _no_weights(folder)
+        names = _shard_names(folder / SHARDS)
+    weights: StateDict = {}
+    for name in names:
+        try:
+            weights |= safetensors.torch.load_file(folder / name)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ArtefactError(
+                "corrupt-weights",
+                f"the weights cannot be read: {error}",
+                place=folder / name,
+                remedy="copy the file again; it is cut, damaged or missing",
+            ) from None
+    return weights
+
+
+def _shard_names(index: Path) -> list[str]:
+    content = storage.read_json(index)
+    listed = content.get("weight_map") if isinstance(content, dict) else None
+    names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
+    if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+        raise ArtefactError(
+            "bad-index", "the index of the shards names no usable files", place=index, remedy="copy the folder again"
+        )
+    return names
+
+
+def _no_weights(folder: Path) -> ArtefactError:
+    pickles = sorted({path.name for pattern in _PICKLES for path in folder.glob(pattern)})
+    if pickles:
+        return ArtefactError(
+            "unsafe-weights",
+            "the weights are a pickle, which can run any program when it is opened, so it is not",
+            place=folder / pickles[0],
+            expected=WEIGHTS,
+            remedy="take the model.safetensors of the same model; if you trust the file, convert it once with "
+            "transformers: AutoModel.from_pretrained(DIR).save_pretrained(NEW_DIR), and copy the tokenizer files",
+        )
+    return ArtefactError(
+        "no-weights",
+        "the folder has no weights, and nothing here starts from random ones in silence",
+        place=folder,
+        expected=WEIGHTS,
+        remedy="copy the whole folder; to start at random, leave out --model",
+    )
+
+
+def _refuse_nonfinite(weights: StateDict, folder: Path) -> None:
+    broken = [name for name, tensor in weights.items() if tensor.is_floating_point() and not _is_finite(tensor)]
+    if broken:
+        raise ArtefactError(
+            "nonfinite-weights",
+            f"{len(broken)} weights hold NaN or infinite values: {', '.join(broken[:10])}",
+            place=folder,
+            remedy="the training that wrote them had diverged; use an earlier checkpoint",
+        )
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _labels(content: dict[str, Any], state_dict: StateDict, folder: Path) -> list[str] | None:
+    """Class names of a published classifier, in the order of its outputs."""
+    if "head.out.weight" not in state_dict:
+        return None
+    count = len(state_dict["head.out.weight"])
+    named = content.get("id2label") or {str(index): f"LABEL_{index}" for index in range(count)}
+    if not isinstance(named, dict) or set(named) != {str(index) for index in range(count)}:
+        raise ArtefactError(
+            "bad-labels",
+            f"id2label does not name the {count} outputs of the classifier",
+            place=folder / "config.json",
+            value=named,
+            remedy="use the config.json that belongs to these weights",
+        )
+    return [str(named[str(index)]) for index in range(count)]

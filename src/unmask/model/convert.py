@@ -1,0 +1,232 @@
+"""One table between the names in memory (fused qkv) and the published names, read in both directions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from unmask.errors import ArtefactError
+from unmask.model.config import EncoderConfig, Family, Head
+
+StateDict = dict[str, torch.Tensor]
+
+_EMBEDDINGS = {
+    "word.weight": "word_embeddings.weight",
+    "position.weight": "position_embeddings.weight",
+    "token_type.weight": "token_type_embeddings.weight",
+    "norm.weight": "LayerNorm.weight",
+    "norm.bias": "LayerNorm.bias",
+}
+_LAYER = {
+    "attention_out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "norm": "output.LayerNorm",
+}
+_HEADS: dict[tuple[bool, Head], dict[str, str]] = {  # by (BERT form?, head)
+    (False, "masked_lm"): {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"},
+    (True, "masked_lm"): {
+        "dense": "cls.predictions.transform.dense",
+        "norm": "cls.predictions.transform.LayerNorm",
+        "bias": "cls.predictions.bias",
+    },
+    (False, "classification"): {"dense": "classifier.dense", "out": "classifier.out_proj"},
+    (True, "classification"): {"dense": "pooler.dense", "out": "classifier"},
+}
+_BODIES: dict[Family, str] = {"roberta": "roberta.", "xlm-roberta": "roberta.", "bert": "bert."}
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_OTHER_PARTS = ("pooler.", "lm_head.", "cls.", "classifier.", "qa_outputs.")
+_OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's names of LayerNorm's two vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Weights under the names of memory, and what did not fit.
+
+    Attributes:
+        state_dict: fp32 tensors, `encoder.*` whole, `head.*` as far as it was found.
+        head: the head that was looked for or found; None for an encoder alone.
+        missing: names in memory that the file has no weights for; only ever of the head.
+        unused: published names of other parts of the model, such as the head of another task.
+        unknown: published names that belong to no known part.
+    """
+
+    state_dict: StateDict
+    head: Head | None
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def published_names(config: EncoderConfig, head: Head | None) -> dict[str, tuple[str, ...]]:
+    """The table: name in memory -> its published name, or the three that are fused into it, without `roberta.`/`bert.`.
+
+    Args:
+        config: gives the number of layers and the family.
+        head: whose names to add; None for the encoder alone.
+    """
+    names: dict[str, tuple[str, ...]] = {
+        f"encoder.embeddings.{ours}": (f"embeddings.{theirs}",) for ours, theirs in _EMBEDDINGS.items()
+    }
+    for index in range(config.num_hidden_layers):
+        ours, theirs = f"encoder.layers.{index}", f"encoder.layer.{index}"
+        for kind in ("weight", "bias"):
+            parts = ("query", "key", "value")
+            names[f"{ours}.qkv.{kind}"] = tuple(f"{theirs}.attention.self.{part}.{kind}" for part in parts)
+            names |= {f"{ours}.{a}.{kind}": (f"{theirs}.{b}.{kind}",) for a, b in _LAYER.items()}
+    for a, b in _head_names(config, head).items():
+        if a == "bias":
+            names["head.bias"] = (b,)
+        else:
+            names |= {f"head.{a}.{kind}": (f"{b}.{kind}",) for kind in ("weight", "bias")}
+    return names
+
+
+def to_hf(state_dict: Mapping[str, torch.Tensor], config: EncoderConfig, head: Head | None = None) -> StateDict:
+    """Give the weights their published names, fp32, each with its own memory.
+
+    Args:
+        state_dict: all of `encoder.*`, and `head.*` of the given head.
+        config: of the encoder.
+        head: which head the weights hold; None leaves out the prefix, as a bare published encoder does.
+
+    Raises:
+        KeyError: a weight is missing.
+        ValueError: a weight has a name that is not in the table.
+    """
+    names = published_names(config, head)
+    if extra := sorted(set(state_dict) - set(names)):
+        raise ValueError(f"no published name for {', '.join(extra)}")
+    body = _BODIES[config.family] if head else ""
+    published = {}
+    for ours, theirs in names.items():
+        for name, part in zip(theirs, state_dict[ours].detach().chunk(len(theirs)), strict=True):
+            is_body = name.startswith(("embeddings.", "encoder.", "pooler."))
+            published[body + name if is_body else name] = part.to("cpu", torch.float32, copy=True).contiguous()
+    return published
+
+
+def from_hf(
+    published: Mapping[str, torch.Tensor], config: EncoderConfig, head: Head | None = None, *, place: object = None
+) -> Converted:
+    """Read published weights of any of the three families, with or without prefix, also under old names.
+
+    Args:
+        published: tensors as a model.safetensors holds them.
+        config: what config.json says.
+        head: the head that is wanted; None takes the one that the weights have.
+        place: the file, for error messages.
+
+    Raises:
+        ArtefactError: a weight of the encoder is missing, or has no place in the network, shapes differ from
+            config.json, or the MLM head is not tied to the word table.
+    """
+    weights = {_plain(name): tensor for name, tensor in published.items()}
+    if head is None:
+        head = found_head(weights, config)
+    _untie(weights, config, place)
+    names = published_names(config, head)
+    absent = {ours: theirs for ours, theirs in names.items() if not all(name in weights for name in theirs)}
+    if lost := [name for ours, theirs in absent.items() if ours.startswith("encoder.") for name in theirs]:
+        raise ArtefactError(
+            "missing-weights",
+            f"{len(lost)} weights of the encoder are missing: {', '.join(lost[:10])}",
+            place=place,
+            remedy="copy the published folder again; config.json and the weights must belong together",
+        )
+    known = {ours: theirs for ours, theirs in names.items() if ours not in absent}
+    _check_shapes(weights, known, config, place)
+    state_dict = {ours: _fuse([weights.pop(name) for name in theirs]) for ours, theirs in known.items()}
+    rest = sorted(name for name in weights if name not in _BUFFERS)
+    if extra := [name for name in rest if name.startswith(("encoder.", "embeddings."))]:
+        raise ArtefactError(
+            "unknown-weights",
+            f"{len(extra)} weights of the encoder have no place in this network: {', '.join(extra[:10])}",
+            place=place,
+            remedy="use the config.json that belongs to these weights; without them the answers would be others",
+        )
+    unused = [name for name in rest if name.startswith(_OTHER_PARTS)]
+    return Converted(state_dict, head, list(absent), unused, [name for name in rest if name not in unused])
+
+
+def found_head(weights: Mapping[str, torch.Tensor], config: EncoderConfig) -> Head | None:
+    """The head that published weights hold: the MLM head, a classifier of this family, or none."""
+    parts: dict[Head, str] = {"masked_lm": "dense", "classification": "out"}
+    for head, part in parts.items():
+        if f"{_head_names(config, head)[part]}.weight" in weights:
+            return head
+    return None
+
+
+def _head_names(config: EncoderConfig, head: Head | None) -> dict[str, str]:
+    return _HEADS[config.family == "bert", head] if head else {}
+
+
+def _plain(name: str) -> str:
+    """A published name without prefix, under today's spelling."""
+    for prefix in ("module.", "roberta.", "bert."):
+        name = name.removeprefix(prefix)
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return name
+
+
+def _fuse(parts: list[torch.Tensor]) -> torch.Tensor:
+    wide = [part.to(torch.float32) for part in parts]
+    return wide[0] if len(wide) == 1 else torch.cat(wide)
+
+
+def _untie(weights: StateDict, config: EncoderConfig, place: object) -> None:
+    """Drop the copies that the tied head keeps of the word table and of its bias, after a look at them."""
+    bias = _HEADS[config.family == "bert", "masked_lm"]["bias"]
+    stem = f"{bias.removesuffix('bias')}decoder"
+    pairs = ((f"{stem}.weight", "embeddings.word_embeddings.weight"), (f"{stem}.bias", bias))
+    for copied, original in pairs:
+        copy = weights.pop(copied, None)
+        if copy is None:
+            continue
+        if not torch.equal(copy, weights.setdefault(original, copy)):
+            raise ArtefactError(
+                "untied-head",
+                f"{copied} differs from {original}, and this network has one tensor for both",
+                place=place,
+                remedy="use weights whose MLM head is tied to the word table, as RoBERTa's is",
+            )
+
+
+def _check_shapes(weights: StateDict, names: dict[str, tuple[str, ...]], config: EncoderConfig, place: object) -> None:
+    faults = []
+    for ours, theirs in names.items():
+        want = _shape(ours, config)
+        for name in theirs:
+            have = tuple(weights[name].shape)
+            if len(have) != len(want) or any(w not in (-1, h) for w, h in zip(want, have, strict=True)):
+                faults.append(f"{name}: {list(have)}, config.json says {['any' if w < 0 else w for w in want]}")
+    if faults:
+        raise ArtefactError(
+            "shape-mismatch",
+            f"{len(faults)} weights have another shape than config.json says:\n    " + "\n    ".join(faults[:10]),
+            place=place,
+            remedy="use the config.json that belongs to these weights",
+        )
+
+
+def _shape(name: str, config: EncoderConfig) -> tuple[int, ...]:
+    """The published shape of a weight; -1 for the number of classes, which config.json need not say."""
+    width, inner = config.hidden_size, config.intermediate_size
+    layer, _, kind = name.rpartition(".")
+    part = layer.rpartition(".")[2]
+    others = {
+        "word": config.vocab_size,
+        "position": config.num_positions,
+        "token_type": config.type_vocab_size,
+        "head": config.vocab_size,
+        "up": inner,
+        "out": -1,
+    }
+    rows = others.get(part, width)
+    if kind == "bias" or part in ("norm", "attention_norm"):
+        return (rows,)
+    return (rows, inner if part == "down" else width)
