@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-class NetworkUsed(AssertionError):
+class NetworkError(AssertionError):
     """A test tried to leave this machine."""
 
 
@@ -59,7 +59,7 @@ def _refuse_remote(connecting: socket.socket, address: object) -> None:
         return
     host = address[0] if isinstance(address, tuple) else address
     if host != "localhost" and not _is_loopback(str(host)):
-        raise NetworkUsed(f"a test tried to connect to {address!r}")
+        raise NetworkError(f"a test tried to connect to {address!r}")
 
 
 def _is_loopback(host: str) -> bool:
