@@ -14,7 +14,7 @@ _PUBLIC = {
     "UnmaskError": "unmask.errors",
     "evaluate": "unmask.evaluate",
 }
-__all__ = sorted(_PUBLIC)
+__all__ = ["Predictor", "Tokenizer", "UnmaskError", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -83,6 +83,16 @@ class DistributedError(UnmaskError):
     exit_code = 7
 
 
+class InterruptedRunError(UnmaskError):
+    """The user or the system ended the process, and the work was saved first."""
+
+    def __init__(self, signal: int, saved: str) -> None:
+        super().__init__(
+            "interrupted", f"ended by signal {signal}", saved=saved, remedy="the same command goes on from there"
+        )
+        self.exit_code = 128 + signal
+
+
 def _short(text: object, limit: int = 400) -> str:
     line = str(text)
     return line if len(line) <= limit else f"{line[:limit]}... ({len(line)} characters)"

@@ -1,12 +1,14 @@
-"""The machine, once: device, number format, threads, seeds, ranks and logging. Only this file reads the environment."""
+"""The machine, once: device, number format, threads, seeds and ranks. Only this file reads the environment."""
 
 import contextlib
 import functools
 import logging
 import os
 import platform
-import sys
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -92,13 +94,31 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(mixed)
 
 
-def start_logging(level: int = logging.INFO) -> None:
-    """Send the package's talk to stderr, one plain line a message."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(level)
-    log.propagate = False
+class Stop:
+    """Whether the process was asked to end; loops look at `signal` between two steps."""
+
+    signal: int | None = None
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Turn the first Ctrl-C or SIGTERM inside the block into a flag; a second Ctrl-C interrupts at once."""
+    stop = Stop()
+
+    def ask(number: int, _frame: object) -> None:
+        stop.signal = number
+        log.info("asked to stop: saving after this step (once more: stop at once)")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bfloat16_gain(size: int = 512, repeats: int = 5) -> float:

@@ -82,7 +82,7 @@ def verify(folder: Path) -> None:
     """Check each file of a folder against its manifest.
 
     Raises:
-        ArtefactError: the folder or its manifest is missing, or a file is missing, extra, cut or changed; all are named.
+        ArtefactError: folder or manifest is missing, or a file is missing, extra, cut or changed; all are named.
     """
     folder = Path(folder)
     manifest = folder / MANIFEST

@@ -1,0 +1,116 @@
+"""The command line: one table of commands, each imported only when it is chosen."""
+
+import importlib
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pydantic
+from cyclopts import App, CycloptsError, Parameter
+
+from unmask import __version__
+from unmask.config import explain
+from unmask.errors import ResourceError, UnmaskError, UsageError
+
+COMMANDS = {
+    "demo": ("unmask.cli.start:demo", "Raw text to answers in about a minute, offline, on bundled text."),
+    "doctor": ("unmask.cli.start:doctor", "Say what this machine and this installation can do."),
+    "tokenizer train": ("unmask.cli.build:tokenizer_train", "Train a byte-level BPE tokenizer on files of text."),
+    "tokenizer report": ("unmask.cli.build:tokenizer_report", "Measure how well a tokenizer fits files of text."),
+    "corpus build": ("unmask.cli.build:corpus_build", "Turn files of text into a corpus folder to pre-train on."),
+    "corpus report": ("unmask.cli.build:corpus_report", "Describe a corpus folder."),
+    "pretrain": ("unmask.cli.train:pretrain", "Pre-train a RoBERTa on a corpus folder."),
+    "finetune": ("unmask.cli.train:finetune", "Fine-tune a model on a file of labelled rows."),
+    "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
+    "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
+    "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
+}
+_GROUPS = {"tokenizer": "Train and measure tokenizers.", "corpus": "Build and describe corpora."}
+
+
+def build_app() -> App:
+    """The command tree of `COMMANDS`."""
+    app = App(
+        name="unmask",
+        help="RoBERTa, the whole recipe: from a folder of text to a served model.",
+        help_format="plaintext",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+    )
+    groups = {name: App(name=name, help=text, help_format="plaintext") for name, text in _GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for name, (target, text) in COMMANDS.items():
+        group_name, _, command = name.rpartition(" ")
+        groups.get(group_name, app).command(target, name=command, help=text)
+    return app
+
+
+app = build_app()
+
+
+def heavy(path: str) -> Callable[..., Any]:
+    """Import `module:function` now, for a command that was chosen."""
+    module, _, attribute = path.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
+
+
+def say(value: object) -> None:
+    """Write one line of data to stdout: text as it is, anything else as JSON."""
+    sys.stdout.write((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and end the process with its exit code; `--debug` anywhere shows tracebacks."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_debugging = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    talk = logging.StreamHandler(sys.stderr)
+    talk.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("unmask").handlers[:] = [talk]
+    logging.getLogger("unmask").setLevel(logging.INFO)
+    sys.exit(_run(words, is_debugging))
+
+
+def _run(words: list[str], is_debugging: bool) -> int:
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return 0
+    except CycloptsError as error:
+        return _tell(_usage(error), is_debugging)
+    except UnmaskError as error:
+        return _tell(error, is_debugging)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        told = ResourceError("cannot-open", str(error.strerror), place=error.filename, remedy="check path and rights")
+        return _tell(told, is_debugging)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _usage(error: CycloptsError) -> UsageError:
+    cause = error.__cause__
+    if isinstance(cause, pydantic.ValidationError) and error.argument is not None:
+        hint = error.argument.hint
+        if isinstance(hint, type) and issubclass(hint, pydantic.BaseModel):
+            return explain(cause, hint, place="command line")
+    return UsageError("bad-command", str(error), place="command line", remedy="add --help to see what is accepted")
+
+
+def _tell(error: UnmaskError, is_debugging: bool) -> int:
+    if is_debugging:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {error}\n")
+    return error.exit_code

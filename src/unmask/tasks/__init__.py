@@ -1,0 +1,37 @@
+"""What a model is used for: one file a task, found by name in one table and imported when chosen."""
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING
+
+from unmask.errors import UsageError
+
+if TYPE_CHECKING:
+    from unmask.tasks.base import Task
+
+TASKS = {
+    "classification": "unmask.tasks.classification:Classification",
+    "masked_lm": "unmask.tasks.masked_lm:MaskedLM",
+}
+
+
+def find_task(name: str) -> "type[Task]":
+    """The class of a task, by its name in `TASKS` or as `module:Class` from outside the package.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    path = TASKS.get(name, name)
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        raise UsageError(
+            "unknown-task",
+            f"there is no task '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""),
+            expected=f"one of {', '.join(TASKS)}, or module:Class",
+        )
+    try:
+        task: type[Task] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError("unknown-task", f"the task cannot be imported: {error}", value=name) from None
+    return task

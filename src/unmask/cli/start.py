@@ -1,0 +1,68 @@
+"""Commands to begin with."""
+
+import importlib.metadata
+import platform
+import shutil
+from pathlib import Path
+
+from unmask.cli import heavy, say
+
+_EXTRAS = {
+    "serve": ("fastapi", "uvicorn"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "report": ("matplotlib",),
+    "zh": ("rjieba",),
+    "clean": ("ftfy", "datasketch", "py3langid"),
+    "tune": ("optuna",),
+    "explain": ("captum",),
+    "track": ("tensorboard",),
+    "ray": ("ray",),
+}
+_CORE = ("unmask", "torch", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "scikit-learn")
+
+
+def demo(*, output: Path = Path("demo"), seed: int = 0) -> None:
+    """Go the whole way on bundled text, offline: tokenizer, corpus, pre-training, fine-tuning, answers.
+
+    Args:
+        output: Folder for everything that is made; it must not exist.
+        seed: Decides weights, order, masks and dropout.
+    """
+    heavy("unmask.train.demo:demo")(output, seed=seed, tell=say)
+
+
+def doctor(*, json: bool = False) -> None:
+    """Say what this machine and this installation can do.
+
+    Args:
+        json: Write one JSON object.
+    """
+    where = heavy("unmask.runtime:machine")()
+    found = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": where.name,
+        "cores": heavy("unmask.runtime:cpu_cores")(),
+        "device": str(where.device),
+        "dtype": str(where.dtype).removeprefix("torch."),
+        "why": where.note,
+        "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "versions": {name: _version(name) for name in _CORE},
+        "extras": {extra: all(_version(name) for name in names) for extra, names in _EXTRAS.items()},
+    }
+    if json:
+        say(found)
+        return
+    for name in ("python", "system", "processor", "cores", "device", "free_disk_gigabytes"):
+        say(f"{name.replace('_', ' '):<20} {found[name]}")
+    say(f"{'number format':<20} {found['dtype']}: {found['why']}")
+    say(f"{'versions':<20} " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    for extra, is_there in found["extras"].items():
+        say(f"{'extra ' + extra:<20} " + ("installed" if is_there else f"pip install 'unmask[{extra}]'"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

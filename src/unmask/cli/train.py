@@ -1,0 +1,63 @@
+"""Commands that train."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unmask.cli import heavy, say
+from unmask.config import flags, load_recipe, resolve
+from unmask.train.settings import FinetuneSettings, PretrainSettings
+
+
+def pretrain(
+    *,
+    corpus: Path,
+    output: Path,
+    recipe: str = "mini",
+    settings: Annotated[PretrainSettings, Parameter(name="*")] = PretrainSettings(),  # noqa: B008
+) -> None:
+    """Pre-train a RoBERTa on a corpus folder.
+
+    The same command again goes on with an unfinished run. RUN/model is the finished model folder.
+
+    Args:
+        corpus: Corpus folder, written by `unmask corpus build`.
+        output: Run folder.
+        recipe: Name of a recipe, or a TOML file; flags win over it.
+    """
+    resolved = resolve(PretrainSettings, load_recipe(recipe), flags(settings), place=f"recipe {recipe} and flags")
+    result = heavy("unmask.train.pretrain:pretrain")(corpus, output, resolved)
+    say(f"held out: {result.loss:.4f} nats per masked token, perplexity {result.perplexity:.2f}")
+    say(f"model: {result.model}")
+    say(f"report: {result.report}")
+
+
+def finetune(
+    file: Path,
+    *,
+    output: Path,
+    dev: Path | None = None,
+    model: Path | None = None,
+    task: str = "classification",
+    recipe: str | None = None,
+    settings: Annotated[FinetuneSettings, Parameter(name="*")] = FinetuneSettings(),  # noqa: B008
+) -> None:
+    """Fine-tune a model on a file of labelled rows: CSV, TSV, JSONL or Parquet, compressed or not.
+
+    Text and label columns are inferred and printed. The same command again goes on with an unfinished run.
+    RUN/model is the finished model folder.
+
+    Args:
+        file: Rows to train on.
+        output: Run folder.
+        dev: Rows to choose the best epoch on; by default a share of FILE is split off.
+        model: Model folder to start from; by default small random weights.
+        task: Name of the task, or module:Class.
+        recipe: Name of a recipe, or a TOML file; flags win over it.
+    """
+    layers = ([load_recipe(recipe)] if recipe else []) + [flags(settings)]
+    result = heavy("unmask.train.finetune:finetune")(file, output, dev=dev, model=model, task=task, given=tuple(layers))
+    say(f"dev {result.main_metric}: {result.scores[result.main_metric]:.4f}")
+    say(f"model: {result.model}")
+    say(f"report: {result.report}")

@@ -1,0 +1,133 @@
+"""Commands that use a model."""
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unmask.cli import heavy, say
+from unmask.errors import UsageError
+
+_CHUNK = 1024
+
+
+def predict(
+    *texts: str,
+    model: Path,
+    pair: list[str] | None = None,
+    file: Path | None = None,
+    task: str | None = None,
+    json: bool = False,
+) -> None:
+    """Answer for texts: classes, or what stands behind a mask.
+
+    Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them.
+
+    Args:
+        texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
+        model: Model folder.
+        pair: Second text of each pair, once for each TEXT.
+        file: Table with the model's text columns, or a .txt file with one text a line.
+        task: Task to answer; by default the one that the folder was made for.
+        json: Write one JSON object a line.
+    """
+    predictor = heavy("unmask.predict:Predictor").load(model, task=task)
+    rows = _rows(predictor.task.text_columns, texts, pair or [], file)
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        places = [place for place, _ in chunk]
+        answers = predictor.predict_rows([row for _, row in chunk], place=lambda index, of=places: of[index])
+        for (_, row), answer in zip(chunk, answers, strict=True):
+            say(_record(row, answer) if json else _line(row, answer))
+
+
+def evaluate(file: Path, *, model: Path, task: str | None = None, json: bool = False) -> None:
+    """Score a model on a file of labelled rows.
+
+    Args:
+        file: Table with the model's text and label columns; for a masked language model, a column of texts.
+        model: Model folder.
+        task: Task to score; by default the one that the folder was made for.
+        json: Write one JSON object.
+    """
+    predictor = heavy("unmask.predict:Predictor").load(model, task=task)
+    result = heavy("unmask.evaluate:evaluate")(predictor, heavy("unmask.data.rows:read_table")(file))
+    if json:
+        say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
+        return
+    for name, value in result.scores.items():
+        if isinstance(value, float):
+            say(f"{name:<16} {value:.4f}")
+    if "interval" in result.scores:
+        say("95 % interval    {:.4f} to {:.4f}".format(*result.scores["interval"]))
+    for name, one in result.scores.get("per_class", {}).items():
+        say(f"  {name:<24} P {one['precision']:.3f}  R {one['recall']:.3f}  F1 {one['f1']:.3f}  rows {one['rows']}")
+    if len(result.scores.get("labels", ())) in range(1, 13):
+        say("confusion (rows: label, columns: answer)")
+        for name, counts in zip(result.scores["labels"], result.scores["confusion"], strict=True):
+            say(f"  {name:<24} " + " ".join(f"{count:>6}" for count in counts))
+    say(f"{result.rows} rows in {result.seconds:.2f} s, {result.rows / max(result.seconds, 1e-9):.0f} a second")
+
+
+def verify(folder: Path, *, json: bool = False) -> None:
+    """Check a folder's files against its manifest and, for a model, its texts against the parity certificate.
+
+    Args:
+        folder: Model, corpus or checkpoint folder.
+        json: Write one JSON object.
+    """
+    found = heavy("unmask.golden:verify")(folder)
+    if json:
+        say(found)
+        return
+    say(f"{found['files']} files as written")
+    if found["texts"]:
+        say(f"{found['texts']} certified texts: same ids, logits within {found['difference']:.1e}")
+
+
+def _rows(
+    columns: tuple[str, ...], texts: tuple[str, ...], pairs: list[str], file: Path | None
+) -> Iterator[tuple[object, dict[str, str]]]:
+    if pairs and len(pairs) != len(texts):
+        raise UsageError(
+            "unmatched-pairs",
+            f"{len(texts)} texts and {len(pairs)} second texts",
+            remedy="give one --pair for each TEXT",
+        )
+    if file is not None and file.suffix != ".txt":
+        table = heavy("unmask.data.rows:read_table")(file)
+        yield from ((table.place(index), row) for index, row in enumerate(table.rows))
+        return
+    if texts:
+        given: Iterable[list[str]] = (
+            [list(one) for one in zip(texts, pairs, strict=True)] if pairs else [[t] for t in texts]
+        )
+        source = "text"
+    else:
+        lines = heavy("unmask.data.files:read_lines")(file) if file else (line.rstrip("\r\n") for line in sys.stdin)
+        given = (line.split("\t") if len(columns) > 1 else [line] for line in lines)
+        source = str(file or "stdin")
+    for number, parts in enumerate(given, 1):
+        if len(parts) != len(columns):
+            raise UsageError(
+                "wrong-number-of-texts",
+                f"this model reads {len(columns)} text(s), {len(parts)} were given",
+                place=f"{source}:{number}",
+                remedy="give the second text with --pair, or after a tab" if len(columns) == 2 else "leave out --pair",
+            )
+        yield f"{source}:{number}", dict(zip(columns, parts, strict=True))
+
+
+def _record(row: dict[str, str], answer: Any) -> dict[str, Any]:
+    return {"input": row, **asdict(answer)}
+
+
+def _line(row: dict[str, str], answer: Any) -> str:
+    if hasattr(answer, "label"):
+        return f"{answer.label}\t{answer.score:.4f}\t" + "\t".join(row.values())
+    lines = [answer.text]
+    for mask in answer.masks:
+        choices = "  ".join(f"{one.token!r} {one.score:.3f}" for one in mask.candidates)
+        lines.append(f"  {mask.start}-{mask.end}: {choices}")
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""From encoded texts to packed batches: no padding token ever enters a batch.
+
+T packed tokens, B texts, M masked tokens.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmask.data.order import permute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """One text or pair as ids, ready to be packed.
+
+    Attributes:
+        input_ids: with special tokens, (n,) int32.
+        token_type_ids: 0 or 1 for each token, (n,) int8; `None` where all are 0.
+        offsets: characters of each token in its text, (n, 2) int32; (0, 0) at special tokens.
+        label: class id or number; `None` outside training and scoring.
+        targets: positions and ids to be predicted in a masked text, (m,) int64 each; `None` for other tasks.
+        num_truncated: pieces that did not fit into `max_length`.
+    """
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    label: float | None = None
+    targets: tuple[np.ndarray, np.ndarray] | None = None
+    num_truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Texts laid end to end.
+
+    Attributes:
+        input_ids: (T,) int64.
+        position_ids: (T,) int64, counted from the network's offset in each text.
+        cu_seqlens: where each text begins, and the end, (B + 1,) int32, always on the host.
+        token_type_ids: (T,) int64 or `None`.
+        labels: (B,) int64 or float32 for labelled texts, (M,) int64 for masked tokens; `None` when only predicting.
+        positions: places of the masked tokens in the batch, (M,) int64; `None` for other tasks.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    cu_seqlens: np.ndarray
+    token_type_ids: Tensor | None = None
+    labels: Tensor | None = None
+    positions: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens of the batch, T."""
+        return int(self.cu_seqlens[-1])
+
+    @property
+    def num_targets(self) -> int:
+        """Labels that the loss is averaged over."""
+        return 0 if self.labels is None else len(self.labels)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        if device.type == "cpu":
+            return self
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("input_ids", "position_ids", "token_type_ids", "labels", "positions")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
+def pack(features: Seq[Features], *, position_offset: int) -> Batch:
+    """Lay encoded texts end to end.
+
+    Args:
+        features: the texts, in the order in which they shall stand.
+        position_offset: position id of a text's first token: 2 for RoBERTa, 0 for the BERT form.
+    """
+    lengths = np.array([len(one) for one in features], dtype=np.int32)
+    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    types = [one.token_type_ids for one in features if one.token_type_ids is not None]
+    labels, positions = _labels(features, cu_seqlens)
+    return Batch(
+        input_ids=_int64(np.concatenate([one.input_ids for one in features])),
+        position_ids=positions_of(cu_seqlens, position_offset),
+        cu_seqlens=cu_seqlens,
+        token_type_ids=_int64(np.concatenate(types)) if types else None,
+        labels=labels,
+        positions=positions,
+    )
+
+
+def positions_of(cu_seqlens: np.ndarray, offset: int) -> Tensor:
+    """Position ids of packed texts, (T,) int64: `offset`, `offset` + 1, ... in each text."""
+    starts = np.repeat(cu_seqlens[:-1], np.diff(cu_seqlens))
+    return _int64(np.arange(cu_seqlens[-1], dtype=np.int64) - starts + offset)
+
+
+def sorted_batches(lengths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:
+    """Cut texts, longest first, into batches of at most `max_tokens` tokens (a longer text stands alone).
+
+    Args:
+        lengths: tokens of each text, (N,).
+        max_tokens: limit of a batch, counted as its longest text times its number of texts.
+
+    Returns:
+        Indices of the texts of each batch.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def shuffled_batches(
+    lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int, pool: int = 50
+) -> list[np.ndarray]:
+    """The batches of one epoch: texts of like length together, everything else in random order.
+
+    A pure function of (seed, epoch): the texts are permuted, each run of `pool` batches is sorted by length and cut,
+    and the batches are permuted again.
+
+    Args:
+        lengths: tokens of each text, (N,).
+        batch_size: texts of a batch; the last one of a pool may be smaller.
+        seed: of the run.
+        epoch: number of the pass over the data, from 0.
+        pool: batches that are sorted together.
+    """
+    size = len(lengths)
+    order = permute(np.arange(size), size=size, key=_key(seed, epoch, 0))
+    batches = []
+    for start in range(0, size, pool * batch_size):
+        chunk = order[start : start + pool * batch_size]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
+    places = permute(np.arange(len(batches)), size=len(batches), key=_key(seed, epoch, 1))
+    return [batches[place] for place in places]
+
+
+def _key(seed: int, epoch: int, use: int) -> int:
+    return (seed * 1_000_003 + epoch) * 2 + use
+
+
+def _labels(features: Seq[Features], cu_seqlens: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
+    if any(one.targets is not None for one in features):
+        pairs = [
+            (one.targets, start) for one, start in zip(features, cu_seqlens, strict=False) if one.targets is not None
+        ]
+        positions = np.concatenate([targets[0] + start for targets, start in pairs])
+        return _int64(np.concatenate([targets[1] for targets, _ in pairs])), _int64(positions)
+    if any(one.label is None for one in features):
+        return None, None
+    labels = torch.tensor([one.label for one in features])
+    return labels, None
+
+
+def _int64(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64, copy=False))

@@ -1,0 +1,162 @@
+"""Guess which columns of a table hold text and label, from their names first and their values second."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unmask.data.order import permute
+from unmask.data.rows import Table
+from unmask.errors import DataError
+
+LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "gold", "y")
+TEXT_NAMES = ("text", "sentence", "text_a", "review", "message", "content", "body", "query", "question", "comment")
+PAIR_NAMES = (
+    ("sentence1", "sentence2"),
+    ("text_a", "text_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("query", "passage"),
+    ("text", "text_pair"),
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a classification table.
+
+    Attributes:
+        text: column of the first text.
+        pair: column of the second text, or `None`.
+        label: column of the class.
+        labels: classes in the order of the logits: numbers by value, other names by the alphabet.
+    """
+
+    text: str
+    pair: str | None
+    label: str
+    labels: tuple[str, ...]
+
+
+def infer_columns(
+    table: Table, *, text: str | None = None, pair: str | None = None, label: str | None = None
+) -> Columns:
+    """Choose the columns that were not named.
+
+    Raises:
+        DataError: no rows, a named column is not there, there is no header, or nothing looks like a text or a label.
+    """
+    if not table.rows:
+        raise DataError("no-rows", "there are no rows to learn from", place=table.path)
+    for name in (text, pair, label):
+        if name is not None and name not in table.columns:
+            raise DataError(
+                "missing-column",
+                f"there is no column '{name}'",
+                place=table.path,
+                expected=f"one of {', '.join(table.columns)}",
+            )
+    if text is None and label is None:
+        _check_header(table)
+    label = label or _label_column(table, taken=(text, pair))
+    if text is None:
+        text, pair = _text_columns(table, pair, without=label)
+    return Columns(text, pair, label, _classes(table, label))
+
+
+def split_off(labels: list[str], share: float, *, seed: int) -> tuple[list[int], list[int]]:
+    """Split row numbers into two parts with the same mix of labels, as a pure function of the seed.
+
+    Args:
+        labels: one a row.
+        share: part of each label's rows that goes into the second part, at least one of two or more.
+        seed: of the draw.
+
+    Returns:
+        Row numbers of the larger and the smaller part, ascending.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(labels):
+        groups.setdefault(name, []).append(index)
+    chosen: list[int] = []
+    for rank, name in enumerate(sorted(groups)):
+        rows = groups[name]
+        count = min(len(rows) - 1, max(1, round(len(rows) * share)))
+        order = permute(np.arange(len(rows)), size=len(rows), key=seed * 1_000_003 + rank)
+        chosen += [rows[int(place)] for place in order[:count]]
+    rest = sorted(set(range(len(labels))) - set(chosen))
+    return rest, sorted(chosen)
+
+
+def _label_column(table: Table, taken: tuple[str | None, ...]) -> str:
+    free = [name for name in table.columns if name not in taken]
+    for name in free:
+        if name.strip().lower() in LABEL_NAMES:
+            return name
+    few = [name for name in free if 2 <= len(_values(table, name)) <= max(2, min(200, len(table.rows) // 5))]
+    if not few:
+        raise DataError(
+            "no-label-column",
+            "no column looks like a label: none has a known name, and none has few different values",
+            place=table.path,
+            value=", ".join(table.columns),
+            expected=f"a column named {', '.join(LABEL_NAMES[:4])}..., or one with repeated values",
+            remedy="name it: --data.label-column NAME",
+        )
+    return min(few, key=lambda name: (_mean_length(table, name), len(_values(table, name))))
+
+
+def _text_columns(table: Table, pair: str | None, without: str) -> tuple[str, str | None]:
+    free = [name for name in table.columns if name not in (without, pair)]
+    names = {name.strip().lower(): name for name in free}
+    if pair is None:
+        for first, second in PAIR_NAMES:
+            if first in names and second in names:
+                return names[first], names[second]
+    for name in TEXT_NAMES:
+        if name in names:
+            return names[name], pair
+    if not free:
+        raise DataError(
+            "no-text-column",
+            f"there is no column beside the label '{without}'",
+            place=table.path,
+            remedy="name the text's column: --data.text-column NAME",
+        )
+    return max(free, key=lambda name: _mean_length(table, name)), pair
+
+
+def _classes(table: Table, label: str) -> tuple[str, ...]:
+    names = _values(table, label)
+    if len(names) < 2:
+        raise DataError(
+            "one-class",
+            f"all rows have the same label in column '{label}'",
+            place=table.path,
+            value=", ".join(sorted(names)),
+            expected="at least two classes",
+        )
+    if all(name.lstrip("-").isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _check_header(table: Table) -> None:
+    for name in table.columns:
+        values = [row[name] for row in table.rows]
+        if name in values and len(set(values)) <= max(2, len(values) // 10):
+            raise DataError(
+                "no-header",
+                f"the first line seems to be a row, not a header: '{name}' is also a value of its column",
+                place=f"{table.path}:1",
+                value=" | ".join(table.columns),
+                remedy="write a first line with the names of the columns, such as: text,label",
+            )
+
+
+def _values(table: Table, name: str) -> set[str]:
+    return {row[name] for row in table.rows}
+
+
+def _mean_length(table: Table, name: str) -> float:
+    return sum(len(row[name]) for row in table.rows) / len(table.rows)

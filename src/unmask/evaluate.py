@@ -1,0 +1,48 @@
+"""Predict and score: the published numbers come from the code that users call."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from unmask.data.rows import Table
+from unmask.errors import DataError
+from unmask.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on a labelled file.
+
+    Attributes:
+        scores: the task's metrics by name.
+        main_metric: name of the one that models are chosen by.
+        rows: number of rows.
+        seconds: time of predicting them.
+        predictions: one a row, in order.
+    """
+
+    scores: dict[str, Any]
+    main_metric: str
+    rows: int
+    seconds: float
+    predictions: list[Any]
+
+    @property
+    def main_score(self) -> float:
+        """Value of the main metric."""
+        return float(self.scores[self.main_metric])
+
+
+def evaluate(predictor: Predictor, table: Table) -> Evaluation:
+    """Predict every row of a table and compare with its labels.
+
+    Raises:
+        DataError: no rows, a missing column, an empty text, or a label that the model does not have; with its line.
+    """
+    if not table.rows:
+        raise DataError("no-rows", "there are no rows to evaluate", place=table.path)
+    start = time.perf_counter()
+    predictions = predictor.predict_rows(table.rows, place=table.place, is_labelled=True)
+    seconds = time.perf_counter() - start
+    scores = predictor.task.score(predictions, table.rows)
+    return Evaluation(scores, predictor.task.main_metric, len(table.rows), seconds, predictions)

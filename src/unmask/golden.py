@@ -1,0 +1,73 @@
+"""The parity certificate of a model folder: a few texts with their ids and logits, checked again on any machine."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unmask import storage
+from unmask.errors import ArtefactError
+from unmask.predict import Predictor
+from unmask.tasks.base import Task
+
+TOLERANCE = 1e-3
+_TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Unmask: 3.14 \u2260 22/7, na\u00efve caf\u00e9!",
+    "\u4eca\u5929\u5929\u6c14\u5f88\u597d\uff0c\u6211\u4eec\u53bb\u8d70\u8d70\u3002",
+)
+_KEPT = 32
+
+
+def make_golden(task: Task) -> dict[str, Any]:
+    """Run a few fixed texts through a task and note ids and the first logits of each."""
+    return {"tolerance": TOLERANCE, "texts": [_note(task, text) for text in _TEXTS]}
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check a folder's manifest and, for a model folder, its certificate.
+
+    Returns:
+        `files` checked, `texts` of the certificate checked and the greatest `difference` of a logit.
+
+    Raises:
+        ArtefactError: a file differs from the manifest, or a text's ids or logits differ from the certificate.
+    """
+    storage.verify(folder)
+    files = len(storage.read_json(folder / storage.MANIFEST)["files"])
+    path = folder / "golden.json"
+    if not path.is_file():
+        return {"files": files, "texts": 0, "difference": 0.0}
+    golden = storage.read_json(path)
+    task = Predictor.load(folder).task
+    worst = 0.0
+    for entry in golden["texts"]:
+        found = _note(task, entry["text"])
+        if found["input_ids"] != entry["input_ids"]:
+            raise ArtefactError(
+                "other-ids", "the tokenizer no longer gives the certified ids", place=path, value=entry["text"]
+            )
+        worst = max(worst, float(np.abs(np.subtract(found["logits"], entry["logits"])).max()))
+    if not worst <= golden["tolerance"]:
+        raise ArtefactError(
+            "other-logits",
+            f"logits differ by {worst:.2g} from the certified ones",
+            place=path,
+            expected=f"at most {golden['tolerance']}",
+            remedy="the folder or the libraries have changed; do not trust this model's answers here",
+        )
+    return {"files": files, "texts": len(golden["texts"]), "difference": worst}
+
+
+@torch.inference_mode()
+def _note(task: Task, text: str) -> dict[str, Any]:
+    task.eval()
+    row = dict.fromkeys(task.text_columns, text)
+    features = task.encode([row])
+    logits = task(task.collate(features).to(next(task.parameters()).device))
+    return {
+        "text": text,
+        "input_ids": features[0].input_ids.tolist(),
+        "logits": logits.float().flatten()[:_KEPT].cpu().tolist(),
+    }

@@ -1,0 +1,77 @@
+"""Scores: arrays in, plain numbers out; thin over scikit-learn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What a classifier did on a labelled set.
+
+    Attributes:
+        accuracy: share of right answers.
+        interval: 95 % bootstrap interval of the accuracy.
+        mcc: Matthews correlation coefficient.
+        macro_f1: mean of the classes' F1, over classes that occur as label or as answer.
+        per_class: precision, recall, F1 and number of rows of each class.
+        confusion: rows counted by label (first axis) and answer (second axis), in the order of `labels`.
+        labels: names of the classes.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    mcc: float
+    macro_f1: float
+    per_class: dict[str, dict[str, float]]
+    confusion: list[list[int]]
+    labels: list[str]
+
+
+def classification(gold: list[str], predicted: list[str], labels: list[str]) -> ClassScores:
+    """Score the answers of a classifier.
+
+    Args:
+        gold: right labels, one a row.
+        predicted: answered labels, one a row.
+        labels: all classes, in the order of the confusion matrix.
+    """
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        gold, predicted, labels=labels, zero_division=0.0
+    )
+    right = np.array([a == b for a, b in zip(gold, predicted, strict=True)], dtype=np.float64)
+    seen = [index for index, name in enumerate(labels) if support[index] or name in set(predicted)]
+    return ClassScores(
+        accuracy=float(right.mean()),
+        interval=bootstrap(right),
+        mcc=float(sk.matthews_corrcoef(gold, predicted)) if len(set(gold) | set(predicted)) > 1 else 0.0,
+        macro_f1=float(np.mean(f1[seen])),
+        per_class={
+            name: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "rows": int(support[index]),
+            }
+            for index, name in enumerate(labels)
+        },
+        confusion=sk.confusion_matrix(gold, predicted, labels=labels).tolist(),
+        labels=list(labels),
+    )
+
+
+def bootstrap(values: np.ndarray, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean.
+
+    Args:
+        values: one number a row, (N,).
+        resamples: drawn samples.
+        level: share of the samples inside the interval.
+        seed: of the draw, so that the same rows give the same interval.
+    """
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", batch=16, rng=seed
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

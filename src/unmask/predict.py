@@ -1,0 +1,131 @@
+"""The door that users enter by: texts in, plain dataclasses out. Evaluation and serving go through it too."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unmask.checkpoint import Model, load_model
+from unmask.data.batching import sorted_batches
+from unmask.errors import ArtefactError, DataError
+from unmask.runtime import Machine
+from unmask.tasks import TASKS, find_task
+from unmask.tasks.base import Place, Row, Task, row_number
+
+Texts = str | Sequence[str] | Mapping[str, str]
+
+
+class Predictor:
+    """Answers a task's question about texts.
+
+    Args:
+        task: a network with its head and tokenizer.
+        max_tokens: limit of one batch, in tokens.
+        where: machine whose number format is used; by default float32 on the CPU, the exact one.
+    """
+
+    def __init__(self, task: Task, *, max_tokens: int = 8192, where: Machine | None = None) -> None:
+        self.task = task.eval()
+        self.max_tokens = max_tokens
+        self._where = where or Machine(torch.device("cpu"), torch.float32, torch.get_num_threads(), "CPU", "exact")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, task: str | None = None) -> "Predictor":
+        """Open a model folder.
+
+        Args:
+            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head.
+            task: name of the task; by default the one that the folder was made for.
+
+        Raises:
+            ArtefactError: the folder is missing or corrupt, or has no head for the task.
+        """
+        model = load_model(Path(folder))
+        return cls(build_task(model, task, place=folder))
+
+    def __call__(self, texts: Sequence[Texts]) -> list[Any]:
+        """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
+
+        Raises:
+            DataError: a text is empty, or a single string was given in place of a list.
+        """
+        if isinstance(texts, str):
+            raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
+        return self.predict_rows([self._row(text) for text in texts])
+
+    @torch.inference_mode()
+    def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
+        """Predict for rows; one prediction each, in order.
+
+        Args:
+            rows: mappings from column to text.
+            place: says where row number i comes from, for errors.
+            is_labelled: require a label that the model knows in each row.
+        """
+        if not rows:
+            return []
+        features = self.task.encode(rows, place=place, is_training=is_labelled)
+        answers: list[Any] = [None] * len(rows)
+        self.task.eval()
+        for indices in sorted_batches(np.array([len(one) for one in features]), max_tokens=self.max_tokens):
+            chosen = [features[index] for index in indices]
+            with self._where.autocast():
+                logits = self.task(self.task.collate(chosen).to(self._where.device))
+            for index, answer in zip(
+                indices, self.task.decode(logits, chosen, [rows[index] for index in indices]), strict=True
+            ):
+                answers[index] = answer
+        return answers
+
+    def _row(self, text: Texts) -> Row:
+        if isinstance(text, Mapping):
+            return text
+        parts = [text] if isinstance(text, str) else list(text)
+        columns = self.task.text_columns
+        if len(parts) != len(columns):
+            raise DataError(
+                "wrong-number-of-texts",
+                f"this model reads {len(columns)} text(s) a row, {len(parts)} were given",
+                value=parts,
+                remedy="give pairs as (first, second)" if len(columns) == 2 else "give single texts",
+            )
+        return dict(zip(columns, parts, strict=True))
+
+
+def build_task(model: Model, name: str | None = None, *, place: object = None) -> Task:
+    """The task of a loaded model folder, with its weights.
+
+    Args:
+        model: parts of the folder.
+        name: of the task; by default the folder's own.
+        place: the folder, for errors.
+
+    Raises:
+        ArtefactError: the folder has no head for this task, so that its answers would be noise.
+    """
+    stored = model.meta.get("task", {})
+    wanted = name or stored.get("name") or model.head
+    if wanted is None:
+        raise ArtefactError(
+            "no-head",
+            "the folder holds an encoder without a head, so it cannot answer anything yet",
+            place=place,
+            remedy="fine-tune it first: unmask finetune FILE --model FOLDER",
+        )
+    kind = find_task(wanted)
+    values = dict(stored.get("settings", {})) if stored.get("name") in (None, wanted) else {}
+    if "labels" in kind.settings_class.model_fields and "labels" not in values:
+        values["labels"] = model.labels or ()
+    task = kind(model.config, model.tokenizer, kind.settings_class.model_validate(values))
+    absent = task.load_weights(model)
+    if absent:
+        raise ArtefactError(
+            "missing-weights",
+            f"the folder lacks {len(absent)} of the task's parameters, first {absent[0]}; its answers would be noise",
+            place=place,
+            expected=f"weights for the task {wanted}" + (f", not {model.head}" if model.head in TASKS else ""),
+            remedy="name a folder that was trained for this task",
+        )
+    return task.eval()

@@ -1,0 +1,126 @@
+"""The end of a run: the model folder with its certificate and its card."""
+
+import json
+import platform
+from typing import Any
+
+import tokenizers
+import torch
+
+import unmask
+from unmask.checkpoint import save_model
+from unmask.config import Settings
+from unmask.golden import make_golden
+from unmask.runtime import machine
+from unmask.tasks.base import Task
+from unmask.train.run import Run, clock
+
+
+def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> None:
+    """Write `RUN/model`, whole or not at all.
+
+    Args:
+        run: the finished run.
+        task: with the weights to keep.
+        settings: of the run, for the card.
+        data: names and fingerprints of what the model was trained on.
+    """
+    task = task.cpu().eval()
+    versions = {"unmask": unmask.__version__, "torch": torch.__version__, "tokenizers": tokenizers.__version__}
+    save_model(
+        run.model,
+        config=task.config,
+        state_dict=task.state_dict(),
+        tokenizer=task.tokenizer,
+        head=task.name,
+        labels=task.labels,
+        meta={
+            "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
+            "data": data,
+            "versions": versions,
+        },
+        card=_card(run, task, settings, data),
+        golden=make_golden(task),
+    )
+
+
+def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str:
+    steps = run.events("step")
+    scores = _scores(run)
+    tags = {"masked_lm": "fill-mask", "classification": "text-classification"}
+    shape = task.config
+    lines = [
+        "---",
+        "library_name: unmask",
+        f"pipeline_tag: {tags.get(task.name, task.name)}",
+        "tags: [roberta, unmask]",
+        "---",
+        "",
+        f"# {run.folder.resolve().name}",
+        "",
+        f"A RoBERTa for {task.name.replace('_', ' ')}: {shape.num_hidden_layers} layers, width {shape.hidden_size}, "
+        f"{sum(parameter.numel() for parameter in task.parameters()):,} parameters, "
+        f"inputs of up to {shape.max_length} tokens.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from unmask import Predictor",
+        "",
+        'predictor = Predictor.load("this folder")',
+        f"print(predictor([{_example(task)}]))",
+        "```",
+        "",
+        "`transformers.AutoModel.from_pretrained` opens the same folder.",
+        "",
+        "## Results",
+        "",
+        *(f"* {name}: {value}" for name, value in scores.items()),
+        "",
+        "## Training",
+        "",
+        *(f"* {name}: {value}" for name, value in data.items()),
+        f"* optimizer steps: {steps[-1]['step'] if steps else 0}",
+        f"* logged time of steps: {clock(_logged_seconds(steps))} on {machine().name} ({platform.machine()})",
+        f"* tokens a second, median of the log: {_median([event['tokens_per_second'] for event in steps]):,.0f}",
+        "",
+        "All settings:",
+        "",
+        "```json",
+        json.dumps(settings.model_dump(mode="json"), indent=1),
+        "```",
+        "",
+        "## Limits",
+        "",
+        "The scores hold for text like the evaluated rows. No test of bias or of other domains was made.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _example(task: Task) -> str:
+    if task.name == "masked_lm":
+        return json.dumps(f"The first {task.tokenizer.mask_token} of the day.")
+    return "(" + ", ".join('"a text"' for _ in task.text_columns) + ")" if len(task.text_columns) > 1 else '"a text"'
+
+
+def _scores(run: Run) -> dict[str, str]:
+    events = run.events("evaluation")
+    if not events:
+        return {}
+    last = max(events, key=lambda event: event["step"])
+    return {
+        name: f"{value:.4f}" if isinstance(value, float) else str(value)
+        for name, value in last.items()
+        if name not in ("event", "time") and isinstance(value, int | float | str)
+    }
+
+
+def _logged_seconds(steps: list[dict[str, Any]]) -> float:
+    """Steps are logged every few, each with the time of one: scale by the distance between them."""
+    numbers = [0] + [event["step"] for event in steps]
+    return sum(event["seconds"] * (event["step"] - before) for event, before in zip(steps, numbers, strict=False))
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0

@@ -1,0 +1,88 @@
+"""Every task keeps the contract: encode, a falling loss, the same answers after saving and loading."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from unmask.checkpoint import load_model, save_model
+from unmask.errors import DataError
+from unmask.predict import Predictor, build_task
+from unmask.runtime import machine
+from unmask.tasks import TASKS, find_task
+from unmask.tasks.base import Task
+from unmask.train.fit import Trainer
+from unmask.train.settings import OptimSettings
+
+MAKERS: dict[str, Callable[..., Task]] = {"classification": tiny.classifier, "masked_lm": tiny.masked_lm}
+STEPS = 40
+
+
+@pytest.fixture(params=sorted(TASKS))
+def task(request: pytest.FixtureRequest) -> Task:
+    return MAKERS[request.param]()
+
+
+def test_loss_falls_on_eight_rows(task: Task) -> None:
+    features = task.encode(tiny.rows_of(task), is_training=True)
+    batch = task.collate(features)
+    trainer = Trainer(task, OptimSettings(lr=5e-3), max_steps=STEPS, machine=machine("float32", "cpu"), seed=0)
+    losses = [step.loss for step in trainer.fit([batch] for _ in range(STEPS))]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_same_answers_after_saving_and_loading(task: Task, tmp_path: Path) -> None:
+    rows = tiny.rows_of(task)
+    before = Predictor(task).predict_rows(rows)
+    save_model(
+        tmp_path / "model",
+        config=task.config,
+        state_dict=task.state_dict(),
+        tokenizer=task.tokenizer,
+        head=task.name,
+        labels=task.labels,
+        meta={"task": {"name": task.name, "settings": task.settings.model_dump(mode="json")}},
+        card="",
+        golden=None,
+    )
+    after = Predictor(build_task(load_model(tmp_path / "model"))).predict_rows(rows)
+    assert after == before
+
+
+def test_a_text_is_answered_alike_alone_and_among_others(task: Task) -> None:
+    rows = tiny.rows_of(task)
+    task.eval()
+    with torch.inference_mode():
+        features = task.encode(rows)
+        together = task(task.collate(features))
+        alone = torch.cat([task(task.collate([one])) for one in features])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_an_empty_text_and_a_missing_column_name_their_row(task: Task) -> None:
+    rows = tiny.rows_of(task)
+    rows[3] = rows[3] | {"text": " \t"}
+    with pytest.raises(DataError, match="empty") as caught:
+        task.encode(rows)
+    assert caught.value.details["place"] == "text 4"
+    with pytest.raises(DataError, match="no column 'text'"):
+        task.encode([{"txet": "a"}])
+
+
+def test_score_has_the_main_metric(task: Task) -> None:
+    rows = tiny.rows_of(task)
+    scores = task.score(Predictor(task).predict_rows(rows), rows)
+    assert isinstance(scores[task.main_metric], float)
+
+
+def test_texts_longer_than_the_model_are_cut_and_counted() -> None:
+    task = tiny.classifier()
+    (answer,) = Predictor(task)(["word " * 500])
+    assert 0.8 < answer.truncated_share < 1.0
+
+
+def test_every_task_of_the_table_is_tested() -> None:
+    assert sorted(MAKERS) == sorted(TASKS)
+    assert all(find_task(name).name == name for name in TASKS)

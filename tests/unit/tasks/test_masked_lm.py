@@ -1,0 +1,70 @@
+"""Filling masks: one or several, with and without a space before them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from unmask.errors import DataError
+from unmask.predict import Predictor
+
+
+def test_a_space_before_the_mask_changes_nothing() -> None:
+    task = tiny.masked_lm()
+    spaced, tight = Predictor(task)(["The cat sat <mask>.", "The cat sat<mask>."])
+    assert spaced.text == tight.text
+    assert [one.token for one in spaced.masks[0].candidates] == [one.token for one in tight.masks[0].candidates]
+    assert (spaced.masks[0].start, spaced.masks[0].end) == (12, 18)
+    assert (tight.masks[0].start, tight.masks[0].end) == (11, 17)
+
+
+def test_the_filled_text_holds_each_candidate() -> None:
+    (answer,) = Predictor(tiny.masked_lm())(["The cat <mask> on the mat."])
+    for candidate in answer.masks[0].candidates:
+        assert candidate.text == f"The cat{candidate.token} on the mat."
+    scores = [candidate.score for candidate in answer.masks[0].candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert answer.text == answer.masks[0].candidates[0].text
+
+
+def test_several_masks_are_all_answered() -> None:
+    (answer,) = Predictor(tiny.masked_lm())(["<mask> cat sat on the <mask>."])
+    assert len(answer.masks) == 2
+    assert "<mask>" not in answer.text
+    assert all("<mask>" in one.text for mask in answer.masks for one in mask.candidates)
+
+
+def test_other_special_strings_stay_text() -> None:
+    task = tiny.masked_lm()
+    (features,) = task.encode([{"text": "a </s> b <mask>"}])
+    assert features.input_ids.tolist().count(task.tokenizer.sep_id) == 1
+
+
+def test_a_mask_out_of_reach_is_an_error() -> None:
+    with pytest.raises(DataError, match="behind the 64 tokens"):
+        Predictor(tiny.masked_lm())(["word " * 100 + "<mask>"])
+
+
+def test_scores_are_the_likelihood_of_the_true_pieces() -> None:
+    task = tiny.masked_lm().eval()
+    rows = [{"text": text} for text in tiny.GOOD]
+    scores = task.score(Predictor(task).predict_rows(rows), rows)
+    total, count = 0.0, 0
+    for one in task.encode(rows):
+        assert one.targets is not None
+        with torch.inference_mode():
+            log_probs = task(task.collate([one])).log_softmax(-1)
+        total -= float(log_probs[np.arange(len(one.targets[1])), one.targets[1]].sum())
+        count += len(one.targets[1])
+    assert scores["nats_per_token"] == pytest.approx(total / count, rel=1e-4)
+    assert scores["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-3)
+    assert scores["masked_tokens"] == count
+
+
+def test_texts_with_masks_cannot_be_scored() -> None:
+    task = tiny.masked_lm()
+    rows = [{"text": "a <mask>"}]
+    with pytest.raises(DataError, match="unknown"):
+        task.score(Predictor(task).predict_rows(rows), rows)

@@ -1,0 +1,136 @@
+"""The run folder: going on, refusing, falling back, ending when asked."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from unmask.errors import ArtefactError, InterruptedRunError, UsageError
+from unmask.runtime import Stop, machine
+from unmask.train.fit import Trainer
+from unmask.train.run import Progress, Run, clock
+from unmask.train.settings import OptimSettings, PretrainSettings
+
+INPUTS = {"corpus": "somewhere", "fingerprint": "abc"}
+
+
+def trainer() -> Trainer:
+    task = tiny.classifier(hidden_dropout_prob=0.3)
+    return Trainer(task, OptimSettings(lr=1e-3), max_steps=10, machine=machine("float32", "cpu"), seed=0)
+
+
+def train(one: Trainer, steps: int) -> list[float]:
+    batch = one.task.collate(one.task.encode(tiny.rows_of(one.task), is_training=True))
+    return [step.loss for step, _ in zip(one.fit([batch] for _ in range(steps)), range(steps), strict=True)]
+
+
+def test_going_on_equals_not_stopping_to_the_last_bit(tmp_path: Path) -> None:
+    straight = trainer()
+    losses = train(straight, 10)
+    first = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        train(first, 4)
+        run.save(first, {"note": 7}, keep=2)
+    second = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        assert run.restore(second) == {"step": 4, "note": 7}
+        assert train(second, 6) == losses[4:]
+    for name, value in straight.task.state_dict().items():
+        assert torch.equal(value, second.task.state_dict()[name]), name
+
+
+def test_other_settings_or_inputs_are_refused_with_the_difference(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS):
+        pass
+    with pytest.raises(UsageError, match=r"seed 0 -> 5"), Run.open(tmp_path / "run", PretrainSettings(seed=5), INPUTS):
+        pass
+    other = INPUTS | {"fingerprint": "xyz"}
+    with pytest.raises(UsageError, match="'abc' -> 'xyz'"), Run.open(tmp_path / "run", PretrainSettings(), other):
+        pass
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="not a run"), Run.open(tmp_path, PretrainSettings(), INPUTS):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with (
+        Run.open(tmp_path / "run", PretrainSettings(), INPUTS),
+        pytest.raises(UsageError, match="pid"),
+        Run.open(tmp_path / "run", PretrainSettings(), INPUTS),
+    ):
+        pass
+
+
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Path, caplog) -> None:
+    one = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        train(one, 2)
+        run.save(one, {}, keep=3)
+        one.step = 3
+        newest = run.save(one, {}, keep=3)
+        weights = bytearray((newest / "model.safetensors").read_bytes())
+        weights[len(weights) // 2] ^= 1
+        (newest / "model.safetensors").write_bytes(weights)
+        fresh = trainer()
+        assert run.restore(fresh) == {"step": 2}
+        (tmp_path / "run/checkpoints/step-000000002/state.json").unlink()
+        with pytest.raises(ArtefactError, match=r"step-000000003.*step-000000002"):
+            run.restore(trainer())
+
+
+def test_old_checkpoints_go_but_never_the_best(tmp_path: Path) -> None:
+    one = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        for step in range(1, 7):
+            one.step = step
+            run.save(one, {"best_step": 2 if step > 1 else 0}, keep=2)
+    left = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert left == ["step-000000002", "step-000000005", "step-000000006"]
+
+
+def test_a_stop_saves_first(tmp_path: Path) -> None:
+    one = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        train(one, 3)
+        stop = Stop()
+        run.end_if_asked(stop, one, {}, keep=2)
+        stop.signal = signal.SIGTERM
+        with pytest.raises(InterruptedRunError, match="step 3") as caught:
+            run.end_if_asked(stop, one, {}, keep=2)
+        assert caught.value.exit_code == 143
+        assert run.restore(trainer()) == {"step": 3}
+
+
+def test_events_of_repeated_steps_count_once(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        for step, loss in ((1, 5.0), (2, 4.0), (2, 3.5)):
+            run.log("step", step=step, loss=loss)
+        with (tmp_path / "run/events.jsonl").open("a") as file:
+            file.write('{"event": "st')
+        assert [event["loss"] for event in run.events("step")] == [5.0, 3.5]
+
+
+def test_progress_averages_over_targets(tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO", logger="unmask")
+    one = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        progress = Progress(run, 10, every=2)
+        batch = one.task.collate(one.task.encode(tiny.rows_of(one.task), is_training=True))
+        for step in one.fit([[batch]] * 4):
+            progress.show(step)
+        lines = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert all(line["tokens_per_second"] > 0 for line in lines)
+    assert "tokens/s" in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(42.9, "42s"), (200, "3m20s"), (18420, "5h07m")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
