@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,6 +20,8 @@ from pydantic.fields import FieldInfo
 import unmask
 from unmask import errors
 from unmask.cli import app
+from unmask.evaluate import Evaluation
+from unmask.tasks import TASKS, find_task
 from unmask.train.settings import FinetuneSettings, PretrainSettings
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +37,7 @@ SECTIONS = ("Args:", "Attributes:", "Returns:", "Yields:", "Raises:")
 
 
 def pages() -> dict[str, str]:
-    """Text of every generated page by its file name."""
+    """Text of every generated page, by its file name."""
     made = {"api.md": api_page(), "cli.md": cli_page(), "errors.md": errors_page(), "settings.md": settings_page()}
     return {name: f"{HEADER}{text.strip()}\n" for name, text in made.items()}
 
@@ -156,14 +159,33 @@ def api_page() -> str:
         parts.append(f"## {name}\n\n{signature(name, found)}\n\n{markdown(found)}")
         if inspect.isclass(found):
             parts += members(found)
+    parts.append("## What comes back\n\nFrozen dataclasses; `dataclasses.asdict` makes plain dictionaries of them.")
+    parts += [f"### {kind.__name__}\n\n{markdown(kind)}" for kind in answers()]
     return "\n\n".join(parts)
+
+
+def answers() -> Iterator[type]:
+    """The dataclasses that evaluation and the tasks answer with."""
+    yield Evaluation
+    for path in TASKS.values():
+        module = inspect.getmodule(find_task(path))
+        for name, kind in vars(module).items():
+            if (
+                inspect.isclass(kind)
+                and is_dataclass(kind)
+                and inspect.getmodule(kind) is module
+                and not name.startswith("_")
+            ):
+                yield kind
 
 
 def members(kind: type) -> Iterator[str]:
     """Public methods and properties that a class itself defines."""
     for name, member in vars(kind).items():
         plain = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        if name.startswith("_") or not (inspect.isfunction(plain) or isinstance(plain, property)):
+        if (name.startswith("_") and name != "__call__") or not (
+            inspect.isfunction(plain) or isinstance(plain, property)
+        ):
             continue
         heading = f"### {kind.__name__}.{name}"
         if isinstance(plain, property):
@@ -175,6 +197,7 @@ def members(kind: type) -> Iterator[str]:
 def signature(name: str, found: object) -> str:
     """How something is called, as a code block."""
     text = re.sub(r"(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(found)))  # type: ignore[arg-type]
+    text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     text = re.sub(r"^\((self|cls)(, )?", "(", text).replace("'", "")
     if len(text) > 90:
         text = re.sub(r"^\((.*)\)( ->.*)?$", lambda match: broken(match[1], match[2] or ""), text)

@@ -33,6 +33,14 @@ def test_public_name_is_documented(name: str) -> None:
     assert getattr(unmask, name).__doc__
 
 
+@pytest.mark.parametrize("before", ["", "import unmask.evaluate, unmask.predict, unmask.tokenizer.load; "])
+def test_public_name_is_not_the_module_of_that_name(before: str) -> None:
+    names = ", ".join(unmask.__all__)
+    code = f"{before}from unmask import {names}; print([name for name in ({names}) if not callable(name)])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
         _ = unmask.Predicter  # type: ignore[attr-defined]
