@@ -148,7 +148,7 @@ def template(node: ast.expr) -> str:
 
 def exit_code(kind: type[errors.UnmaskError]) -> str:
     """The exit code of an error's class."""
-    return "130, 143" if kind is errors.Interrupted else str(kind.exit_code)
+    return "130, 143" if kind is errors.InterruptedRunError else str(kind.exit_code)
 
 
 def api_page() -> str:
