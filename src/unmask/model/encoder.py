@@ -6,12 +6,12 @@ from torch import nn
 
 from unmask.model.attention import attend
 from unmask.model.config import EncoderConfig
-from unmask.model.layers import LayerNorm, Linear, add_norm, compute_dtype, init_weights
+from unmask.model.layers import Dropper, LayerNorm, Linear, add_norm, compute_dtype, dropout, init_weights
 from unmask.model.layout import Layout
 
 
 class Embeddings(nn.Module):
-    """Words + positions + token types, then LayerNorm and dropout."""
+    """Words + positions + token types, then LayerNorm."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -19,15 +19,14 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.num_positions, config.hidden_size)
         self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = config.hidden_dropout_prob
 
     def forward(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, token_type_ids: torch.Tensor | None
     ) -> torch.Tensor:
-        """(T,) ids to (T, D) fp32."""
+        """(T,) ids to (T, D) fp32, before dropout."""
         kinds = self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids.long())
         embedded = self.word(input_ids) + self.position(position_ids) + kinds
-        return F.dropout(self.norm(embedded), self.dropout, self.training)
+        return self.norm(embedded)
 
 
 class Layer(nn.Module):
@@ -46,14 +45,20 @@ class Layer(nn.Module):
         self.dropout = config.hidden_dropout_prob
         self.attention_dropout = config.attention_probs_dropout_prob
 
-    def forward(self, hidden: torch.Tensor, layout: Layout, needed: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        layout: Layout,
+        dropper: Dropper | None = None,
+        needed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """(T, D) to (T, D), or to (N, D) where only the `needed` rows are wanted."""
-        dropout, attention_dropout = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
-        context = attend(self.qkv(hidden), layout, self.num_heads, attention_dropout)
+        rate, attention_rate = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
+        context = attend(self.qkv(hidden), layout, self.num_heads, attention_rate, dropper)
         if needed is not None:
             context, hidden = context.index_select(0, needed), hidden.index_select(0, needed)
-        hidden = add_norm(self.attention_out(context), hidden, self.attention_norm, dropout)
-        return add_norm(self.down(F.gelu(self.up(hidden))), hidden, self.norm, dropout)
+        hidden = add_norm(self.attention_out(context), hidden, self.attention_norm, rate, dropper)
+        return add_norm(self.down(F.gelu(self.up(hidden))), hidden, self.norm, rate, dropper)
 
 
 class Encoder(nn.Module):
@@ -94,10 +99,12 @@ class Encoder(nn.Module):
         dtype = compute_dtype(self.embeddings.word.weight)
         with torch.autocast(input_ids.device.type, enabled=False):
             hidden = self.embeddings(input_ids, position_ids, token_type_ids).to(dtype)
+            dropper = Dropper() if self.training and hidden.device.type == "cpu" else None
+            hidden = dropout(hidden, self.config.hidden_dropout_prob if self.training else 0.0, dropper)
             *body, last = self.layers
             for layer in body:
-                hidden = layer(hidden, layout)
-            return last(hidden, layout, needed)
+                hidden = layer(hidden, layout, dropper)
+            return last(hidden, layout, dropper, needed)
 
     def init_weights(self, seed: int) -> None:
         """Start at random from `seed`: N(0, initializer_range), and 0 in the row of the padding token."""
