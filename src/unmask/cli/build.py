@@ -1,0 +1,130 @@
+"""Commands that turn files of text into a tokenizer and a corpus."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from unmask.cli import heavy, say
+from unmask.storage import staged
+
+log = logging.getLogger("unmask")
+
+
+def tokenizer_train(
+    *files: Path,
+    output: Path,
+    vocab_size: int,
+    min_frequency: int = 2,
+    max_bytes: int = 1 << 30,
+) -> None:
+    """Train a byte-level BPE tokenizer on files of text.
+
+    Files are plain text (a blank line ends a document) or JSONL with the key `text`, compressed or not; of a folder
+    all files are read. Han characters are kept apart, so that Chinese is not glued to whole clauses.
+
+    Args:
+        files: Files or folders of text.
+        output: Tokenizer folder; it must not exist.
+        vocab_size: Number of ids, special tokens and 256 bytes included.
+        min_frequency: Pairs that occur less often are not merged.
+        max_bytes: Most bytes of text to learn from; of more, an evenly spaced sample is taken, and said.
+    """
+    read = heavy("unmask.data.files:read_documents")
+    with staged(output) as staging:
+        tokenizer, report = heavy("unmask.tokenizer.train:train_with_report")(
+            (document.text for document in read(files)),
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            max_bytes=max_bytes,
+        )
+        tokenizer.save(staging)
+    for line in report.to_lines():
+        log.info(line)
+    say(f"tokenizer: {output}")
+
+
+def tokenizer_report(*files: Path, tokenizer: Path, json: bool = False) -> None:
+    """Measure how well a tokenizer fits files of text.
+
+    Args:
+        files: Files or folders of text.
+        tokenizer: Tokenizer or model folder.
+        json: Write one JSON object.
+    """
+    texts = (document.text for document in heavy("unmask.data.files:read_documents")(files))
+    found = heavy("unmask.tokenizer.report:report")(heavy("unmask.tokenizer.load:Tokenizer").load(tokenizer), texts)
+    if json:
+        say(asdict(found))
+        return
+    for line in found.to_lines():
+        say(line)
+
+
+def corpus_build(*files: Path, tokenizer: Path, output: Path, processes: int | None = None) -> None:
+    """Turn files of text into a corpus folder to pre-train on.
+
+    A build that was interrupted goes on with the same command.
+
+    Args:
+        files: Files or folders of text: plain (a blank line ends a document) or JSONL with `text`, compressed or not.
+        tokenizer: Tokenizer folder.
+        output: Corpus folder.
+        processes: Worker processes; by default one for each core.
+    """
+    start = last = time.perf_counter()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= 5 and done:
+            last = now
+            rate = done / (now - start)
+            log.info(
+                "%.0f of %.0f MB  %.1f MB/s  %.0f s to go", done / 1e6, total / 1e6, rate / 1e6, (total - done) / rate
+            )
+
+    found = heavy("unmask.data.corpus:build")(
+        files, tokenizer_folder=tokenizer, output=output, processes=processes, on_progress=show
+    )
+    if not found.is_new:
+        log.info("this corpus was built before, from the same files")
+    documents, sentences, tokens = (found.meta.total(name) for name in ("num_documents", "num_sentences", "num_tokens"))
+    say(
+        f"corpus: {found.folder}  {documents:,} documents, {sentences:,} sentences, {tokens:,} tokens "
+        f"in {found.seconds:.1f} s"
+    )
+
+
+def corpus_report(folder: Path, *, block_length: int = 128, json: bool = False) -> None:
+    """Describe a corpus folder.
+
+    Args:
+        folder: Corpus folder.
+        block_length: Tokens of a block, to count blocks and the share of them that is filled.
+        json: Write one JSON object.
+    """
+    corpus = heavy("unmask.data.corpus:Corpus").open(folder)
+    tokenizer = heavy("unmask.tokenizer.load:Tokenizer").load(corpus.tokenizer_folder)
+    blocks = heavy("unmask.data.packing:FullSentences")(
+        corpus, max_length=block_length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id
+    )
+    counts = ("num_documents", "num_empty_documents", "num_sentences", "num_tokens", "num_bytes")
+    found = {name.removeprefix("num_"): corpus.meta.total(name) for name in counts}
+    found |= {
+        "bytes_a_token": found["bytes"] / found["tokens"],
+        "tokens_a_sentence": found["tokens"] / found["sentences"],
+        "blocks": len(blocks),
+        "block_length": block_length,
+        "filled_share_of_blocks": blocks.fill,
+        "sentences_cut": blocks.num_cut_sentences,
+        "vocabulary": tokenizer.vocab_size,
+        "shards": len(corpus.shards),
+        "fingerprint": corpus.fingerprint,
+    }
+    if json:
+        say(found)
+        return
+    for name, value in found.items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+        say(f"{name.replace('_', ' '):<24} {shown}")
