@@ -22,7 +22,7 @@ from unmask.tokenizer import formats
 
 DEFAULT_MAX_LENGTH = 512
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SPACES = np.array([ord(c) for c in "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u2581"], np.uint32)
+_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], np.uint32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,8 @@ class TokenizerReport:
 class WordCounts:
     """Counts of words in bounded memory (lossy counting).
 
-    When the table is full, the rarer half goes. A word that was seen more than `floor` times since is always
-    listed, and a count is too low by at most `floor`.
+    When the table is full, the rarer half goes. A word that was seen more than `floor` times is always listed, and
+    a count is too low by at most `floor`.
 
     Args:
         limit: the most different words that are kept.

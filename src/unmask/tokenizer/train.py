@@ -79,8 +79,8 @@ class Sample:
 
     Text `i` is taken when a hash of `i` lies below a rate, so the choice depends on nothing but the texts' order and
     needs no memory. The rate comes from `total_bytes`. When that was an underestimate, or is not known, texts are
-    taken at the full rate until 90 % of `max_bytes` are used and ever more thinly after that: the end of the stream
-    counts less, but the bound holds and no part is left out wholly.
+    taken at the full rate until 90 % of `max_bytes` are used and ever more thinly after that (with the square of what
+    is left): the end of the stream counts less, but the bound holds and the stream is not cut off.
 
     Args:
         max_bytes: the most bytes to take.
@@ -108,7 +108,7 @@ class Sample:
         """Whether the next text of the stream, of so many bytes, is taken."""
         place = xxhash.xxh3_64_intdigest(self.texts_seen.to_bytes(8, "little"), self._key) / 2**64
         left = self._max_bytes - self.bytes_used
-        rate = self._rate * min(1.0, left / ((1 - _FULL_RATE_SHARE) * self._max_bytes))
+        rate = self._rate * min(1.0, left / ((1 - _FULL_RATE_SHARE) * self._max_bytes)) ** 2
         is_taken = place < rate and num_bytes <= left
         self.texts_seen += 1
         self.bytes_seen += num_bytes
