@@ -86,9 +86,8 @@ def save_model(
     content |= {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
     with storage.replaced(Path(folder)) as staging:
         _write_json(staging / "config.json", content)
-        safetensors.torch.save_file(published, staging / WEIGHTS, metadata={"format": "pt"})
-        # safetensors makes its file for the owner alone; give it the rights that every other file here has
-        (staging / WEIGHTS).chmod((staging / "config.json").stat().st_mode & 0o777)
+        # not save_file: it hides a full disk in an error of its own, and makes its file for the owner alone
+        (staging / WEIGHTS).write_bytes(safetensors.torch.save(published, metadata={"format": "pt"}))
         tokenizer.save(staging)
         storage.write_text(staging / "README.md", card)
         if golden is not None:

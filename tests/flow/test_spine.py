@@ -1,4 +1,4 @@
-"""The whole path through the command line, as a user goes it: text and rows in, answers out; and going on after a kill."""
+"""The whole path through the command line, as a user goes it, and going on after a kill."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import transformers
-from tests import tiny
 
+from tests import tiny
 from unmask import Predictor
 from unmask.cli import main
 
@@ -50,7 +50,14 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = ["corpus", "build", books, "--tokenizer", folder / "tokenizer", "--output", folder / "corpus"]
     assert run(*build, "--processes", 1) == 0
     assert run("pretrain", "--corpus", folder / "corpus", "--output", folder / "pretrain", *PRETRAIN) == 0
-    finetune = ["finetune", folder / "rows.jsonl", "--model", folder / "pretrain/model", "--output", folder / "finetune"]
+    finetune = [
+        "finetune",
+        folder / "rows.jsonl",
+        "--model",
+        folder / "pretrain/model",
+        "--output",
+        folder / "finetune",
+    ]
     assert run(*finetune, "--epochs", 6, "--optim.lr", 3e-3, "--machine.threads", 1) == 0
     return folder
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from unmask import storage
 from unmask.config import Settings
@@ -96,8 +96,8 @@ class Run:
         if target.exists():
             return target
         with storage.staged(target) as staging:
-            save_file(_contiguous(trainer.task.state_dict()), staging / "model.safetensors")
-            save_file(_optimizer_tensors(trainer), staging / "optimizer.safetensors")
+            (staging / "model.safetensors").write_bytes(save(_contiguous(trainer.task.state_dict())))
+            (staging / "optimizer.safetensors").write_bytes(save(_optimizer_tensors(trainer)))
             (staging / "state.json").write_text(json.dumps({"step": trainer.step, **state}, indent=1))
         self.log("checkpoint", step=trainer.step)
         best = state.get("best_step")
