@@ -123,7 +123,12 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         note = storage.read_json(folder / META) if (folder / META).is_file() else {}
     content = storage.read_json(folder / "config.json")
     if not isinstance(content, dict):
-        raise ArtefactError("bad-model-config", "config.json is not an object", place=folder / "config.json")
+        raise ArtefactError(
+            "bad-model-config",
+            "config.json is not an object",
+            place=folder / "config.json",
+            remedy="copy the folder again",
+        )
     config = EncoderConfig.from_hf(content, place=folder / "config.json")
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
