@@ -9,7 +9,7 @@ from pathlib import Path
 
 SKIP = re.compile(r"<!-- not run: \S.*-->")
 FENCE = re.compile(r"^```(\w*)\s*$")
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 400
 
 
 @dataclass(frozen=True)
