@@ -1,0 +1,192 @@
+"""Documents to token ids in several processes, in order and with bounded memory; used by `corpus`."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unmask.data.clean import paragraphs, sentence_ends
+from unmask.data.files import Document
+from unmask.errors import DataError, ResourceError
+from unmask.tokenizer.load import Pieces, Tokenizer
+
+_LOOK_AHEAD = 3
+
+# The tokenizer of a worker process, loaded once when it starts.
+_worker: list[Tokenizer] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Documents that are encoded together.
+
+    Attributes:
+        documents: about a mebibyte of text.
+        places: number of its file and its own number in it, 1-based, of each document, (d, 2) int64.
+    """
+
+    documents: list[Document]
+    places: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Encoded documents, one after the other.
+
+    Attributes:
+        ids: (n,) int32.
+        word_starts: True where a word begins, (n,) bool.
+        sentence_lengths: tokens of each sentence, (m,) int64, none 0.
+        document_sentences: sentences of each document, (d,) int64; 0 for a document without text.
+        document_bytes: text of each document in UTF-8, (d,) int64.
+    """
+
+    ids: np.ndarray
+    word_starts: np.ndarray
+    sentence_lengths: np.ndarray
+    document_sentences: np.ndarray
+    document_bytes: np.ndarray
+
+    def document_ends(self) -> np.ndarray:
+        """Token at which each document ends, (d,) int64."""
+        sentence_ends = np.concatenate([[0], np.cumsum(self.sentence_lengths)])
+        return sentence_ends[np.cumsum(self.document_sentences)]
+
+    def split(self, document: int) -> tuple["Encoded", "Encoded"]:
+        """Cut before a document."""
+        sentence = int(self.document_sentences[:document].sum())
+        token = int(self.sentence_lengths[:sentence].sum())
+        cuts = (token, token, sentence, document, document)
+        arrays = (
+            self.ids,
+            self.word_starts,
+            self.sentence_lengths,
+            self.document_sentences,
+            self.document_bytes,
+        )
+        heads = [array[:cut] for array, cut in zip(arrays, cuts, strict=True)]
+        tails = [array[cut:] for array, cut in zip(arrays, cuts, strict=True)]
+        return Encoded(*heads), Encoded(*tails)
+
+
+def encode_in_order(
+    batches: Iterable[Batch], *, tokenizer_folder: Path, processes: int
+) -> Iterator[tuple[np.ndarray, Encoded]]:
+    """Encode batches and give the results, with the places of their documents, in the order of the batches.
+
+    Args:
+        batches: read no further ahead than three for each process.
+        tokenizer_folder: each process loads its tokenizer from here.
+        processes: 1 stays in this process; more are started afresh (spawned) and end with this one.
+
+    Raises:
+        DataError: a document cannot be encoded.
+        ResourceError: a process died.
+    """
+    if processes == 1:
+        tokenizer = Tokenizer.load(tokenizer_folder)
+        for batch in batches:
+            yield batch.places, encode(tokenizer, batch.documents)
+        return
+    waiting: deque[tuple[np.ndarray, Future[Encoded]]] = deque()
+    pool = ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(tokenizer_folder,)
+    )
+    try:
+        for batch in batches:
+            waiting.append((batch.places, pool.submit(_encode_in_worker, batch.documents)))
+            if len(waiting) >= _LOOK_AHEAD * processes:
+                places, future = waiting.popleft()
+                yield places, future.result()
+        while waiting:
+            places, future = waiting.popleft()
+            yield places, future.result()
+    except BrokenProcessPool:
+        raise ResourceError(
+            "worker-died",
+            "a process that encodes text has died; perhaps the memory was full",
+            value=f"{processes} processes",
+            remedy="start the same command again with fewer --processes (a Python script that builds a corpus needs"
+            " `if __name__ == '__main__':`)",
+            saved="the shards that were finished; the same command goes on from there",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def encode(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
+    """Encode documents: each paragraph as a whole, so that its inner words keep their blank, then cut into sentences.
+
+    Raises:
+        DataError: a text holds half of a surrogate pair, which no encoding of text can hold.
+    """
+    sizes = [_size(document) for document in documents]
+    texts = [paragraphs(document.text) for document in documents]
+    flat = [paragraph for group in texts for paragraph in group]
+    pieces = tokenizer.encode(flat)
+    lengths, owners = _sentence_lengths(flat, pieces)
+    documents_of_paragraphs = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
+    return Encoded(
+        ids=np.concatenate([np.empty(0, np.int32), *(one.ids for one in pieces)]),
+        word_starts=np.concatenate([np.empty(0, np.bool_), *(one.word_starts for one in pieces)]),
+        sentence_lengths=lengths,
+        document_sentences=np.bincount(documents_of_paragraphs[owners], minlength=len(texts)),
+        document_bytes=np.array(sizes, dtype=np.int64),
+    )
+
+
+def _sentence_lengths(texts: list[str], pieces: list[Pieces]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of each sentence and the paragraph that it is in; a token belongs to the sentence that it begins in."""
+    ends = [sentence_ends(text) for text in texts]
+    owners = np.repeat(np.arange(len(texts)), [len(one) for one in ends])
+    # All paragraphs on one ruler, one free place between them, so that one search finds all cuts.
+    bases = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)])
+    starts = np.concatenate([np.empty(0, np.int64), *(one.offsets[:, 0] for one in pieces)])
+    starts += np.repeat(bases[:-1], [len(one.ids) for one in pieces])
+    marks = np.fromiter(itertools.chain.from_iterable(ends), np.int64, len(owners)) + bases[owners]
+    is_last = np.diff(owners, append=len(texts)) > 0
+    marks[is_last] = bases[owners[is_last] + 1]
+    lengths = np.diff(np.searchsorted(np.maximum.accumulate(starts), marks), prepend=0)
+    return lengths[lengths > 0], owners[lengths > 0]
+
+
+def _size(document: Document) -> int:
+    try:
+        return len(document.text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "lone-surrogate",
+            "the text holds half of a character pair (a JSON escape such as \\ud83d alone)",
+            place=f"{document.path}:{document.line}",
+            value=ascii(document.text[max(0, error.start - 20) : error.start + 1]),
+            remedy="write the text again from its source; it was cut inside an emoji",
+        ) from None
+
+
+def _start_worker(tokenizer_folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The processes share the cores already; a pool of threads in each would only make them wait for each other.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker[:] = [Tokenizer.load(tokenizer_folder)]
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot tell its workers; without this they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _encode_in_worker(documents: list[Document]) -> Encoded:
+    return encode(_worker[0], documents)

@@ -1,0 +1,158 @@
+"""Tables: every value as it is written."""
+
+import csv
+import gzip
+import io
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from unmask.data.rows import header_hint, read_table
+
+ODD = ["NA", "null", "None", "nan", "001", "1e5", "1.0", "True", "", " x ", "-", "\u5929\u6c14", "#N/A", "inf"]
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode("utf-8"))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_odd_values_stay_as_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(pyarrow.table({"text": ODD, "label": ODD}), path)
+    elif suffix == ".jsonl":
+        write(path, "".join(json.dumps({"text": value, "label": value}) + "\n" for value in ODD))
+    else:
+        mark = "," if suffix == ".csv" else "\t"
+        write(path, "".join(f"{value}{mark}{value}\n" for value in ["text", *ODD]).replace("text", "label", 1))
+        path.write_text(path.read_text().replace(f"label{mark}text", f"text{mark}label", 1))
+    table = read_table(path)
+    assert table.columns == ("text", "label")
+    assert [row["text"] for row in table.rows] == [row["label"] for row in table.rows] == ODD
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6),
+    mark=st.sampled_from(",;\t"),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]], mark: str, end: str) -> None:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=mark, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([("text", "label"), *rows])
+    table = read_table(write(tmp_path / "table.csv", buffer.getvalue()))
+    assert [(row["text"], row["label"]) for row in table.rows] == rows
+
+
+def test_lines_count_the_newlines_inside_quotes(tmp_path: Path) -> None:
+    path = write(tmp_path / "table.csv", 'text,label\r\n"a\r\nb",1\r\n\r\nc,2\r\n"d ""e""",3\r\n')
+    table = read_table(path)
+    assert table.rows == [
+        {"text": "a\r\nb", "label": "1"},
+        {"text": "c", "label": "2"},
+        {"text": 'd "e"', "label": "3"},
+    ]
+    assert table.lines == [2, 5, 6]
+    assert table.place(1) == f"{path}:5"
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("text,label", ("text", "label")),
+        ("text;label", ("text", "label")),
+        ("text\tlabel", ("text", "label")),
+        ('"text, long";label', ("text, long", "label")),
+        ("text", ("text",)),
+        (",text", ("", "text")),
+        ("\ufefftext,label", ("text", "label")),
+    ],
+)
+def test_delimiter_is_found_in_the_header(tmp_path: Path, header: str, columns: tuple[str, ...]) -> None:
+    mark = next((mark for mark in ";\t," if mark in header), ",")
+    path = write(tmp_path / "table.csv", "\n" + header + "\n" + mark.join("x" * len(columns)) + "\n")
+    if header.startswith("\ufeff"):
+        path.write_bytes(path.read_bytes()[1:])
+    table = read_table(path)
+    assert table.columns == columns
+    assert list(table.rows[0].values()) == ["x"] * len(columns)
+
+
+def test_tsv_has_no_quotes(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "table.tsv", 'text\tlabel\n"a\t1\n"b"\t"2"\n'))
+    assert [list(row.values()) for row in table.rows] == [['"a', "1"], ['"b"', '"2"']]
+    assert table.lines == [2, 3]
+
+
+def test_json_numbers_keep_their_text(tmp_path: Path) -> None:
+    line = '{"a": 1.0, "b": 1e5, "c": 12345678901234567890, "d": true, "e": false, "f": -0, "g": NaN, "h": 1.10}\n'
+    table = read_table(write(tmp_path / "table.jsonl", "\n" + line))
+    assert list(table.rows[0].values()) == ["1.0", "1e5", "12345678901234567890", "true", "false", "-0", "NaN", "1.10"]
+    assert table.lines == [2]
+
+
+def test_json_keys_may_change_their_order(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "table.jsonl", '{"a": "1", "b": "2"}\n{"b": "4", "a": "3"}'))
+    assert table.rows == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+
+
+def test_parquet_types(tmp_path: Path) -> None:
+    columns = {
+        "large": pyarrow.array(["a", "b"], pyarrow.large_string()),
+        "dictionary": pyarrow.array(["x", "y"]).dictionary_encode(),
+        "int": pyarrow.array([1, -2], pyarrow.int8()),
+        "double": pyarrow.array([1.0, 1e22]),
+        "single": pyarrow.array(np.array([0.1, 2.0], np.float32)),
+        "bool": pyarrow.array([True, False]),
+        "decimal": pyarrow.array([Decimal("1.10"), Decimal("2.00")]),
+    }
+    path = tmp_path / "table.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    table = read_table(path)
+    assert list(table.rows[0].values()) == ["a", "x", "1", "1.0", "0.1", "true", "1.10"]
+    assert list(table.rows[1].values()) == ["b", "y", "-2", "1e+22", "2.0", "false", "2.00"]
+    assert table.place(1) == f"{path}:row 2"
+
+
+def test_tables_may_be_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\na,1\n"))
+    assert read_table(path).rows == [{"text": "a", "label": "1"}]
+    assert read_table(path).place(0) == f"{path}:2"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_named_columns_leave_the_others_unread(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(pyarrow.table({"text": ["a"], "more": pyarrow.array([None], pyarrow.string())}), path)
+    else:
+        write(path, "more,text\n,a\n" if suffix == ".csv" else '{"more": [1, 2], "text": "a"}\n{"text": "b"}\n')
+    assert read_table(path, ["text"]).rows[0] == {"text": "a"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_hint"),
+    [
+        (["text", "label"], False),
+        (["", "id"], False),
+        (["0", "1"], False),
+        (["I loved it.", "pos"], True),
+        (["a very long name that is surely a sentence", "1"], True),
+        (["\u5f88\u597d\u3002", "1"], True),
+        (["word", "0.75"], True),
+    ],
+)
+def test_header_hint(columns: list[str], is_hint: bool) -> None:
+    assert (header_hint(columns) is not None) == is_hint
