@@ -22,7 +22,8 @@ from unmask.tokenizer import formats
 
 DEFAULT_MAX_LENGTH = 512
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], np.uint32)
+# White space as Unicode has it; Python counts the separators 0x1C to 0x1F too.
+_SPACES = np.array([code for code in range(0x20, 0x3001) if chr(code).isspace()] + [*range(9, 14)], np.uint32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Encoding: literal special strings, masks, offsets, word starts, and back to text."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -110,15 +111,29 @@ def test_types_of_an_empty_text(loaded: dict[str, Tokenizer]) -> None:
         assert tokenizer.encode([]) == []
 
 
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
 @pytest.mark.parametrize("text", ["She likes <mask>.", "She likes<mask>.", "<mask>", "a  <mask> <mask>"])
-def test_mask_eats_the_space_before_it_and_keeps_its_own_offsets(text: str, loaded: dict[str, Tokenizer]) -> None:
-    tokenizer = loaded["roberta"]
+def test_mask_eats_the_space_before_it_and_keeps_its_own_offsets(
+    family: str, text: str, loaded: dict[str, Tokenizer]
+) -> None:
+    tokenizer = loaded[family]
     pieces = tokenizer.encode_masked(text)
     at = np.flatnonzero(pieces.ids == tokenizer.mask_id)
     assert [text[start:end] for start, end in pieces.offsets[at]] == ["<mask>"] * text.count("<mask>")
     assert pieces.word_starts[at].all()
     before = tokenizer.encode_ids([text[: text.index("<mask>")].rstrip()])[0]
     assert pieces.ids[: at[0]].tolist() == before.tolist()
+
+
+def test_mask_that_eats_space_on_both_sides_keeps_its_own_offsets(tmp_path: Path, loaded: dict[str, Tokenizer]) -> None:
+    loaded["bert"].save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    spec = json.loads(path.read_text("utf-8"))
+    spec["added_tokens"][-1] |= {"lstrip": True, "rstrip": True}
+    path.write_text(json.dumps(spec), "utf-8")
+    tokenizer = Tokenizer.load(tmp_path)
+    pieces = tokenizer.encode_masked("a  [MASK]  b")
+    assert pieces.offsets[pieces.ids == tokenizer.mask_id].tolist() == [[3, 9]]
 
 
 def test_mask_strings_of_the_other_family_stay_literal(loaded: dict[str, Tokenizer]) -> None:
