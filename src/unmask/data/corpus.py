@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from unmask import storage
 from unmask.config import Settings
-from unmask.data.encoding import Batch, Encoded, encode_in_order
+from unmask.data.encoding import Batch, Encoded, encode_in_order, id_dtype
 from unmask.data.files import Document, expand, read_documents
 from unmask.data.shards import CorpusMeta, Shard, Source, fingerprint, open_shard, read_meta, shard_files, write_shard
 from unmask.errors import ArtefactError, DataError, ResourceError, UsageError
@@ -153,7 +153,7 @@ def build(
     meta = CorpusMeta(
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
-        dtype="uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32",
+        dtype=id_dtype(tokenizer),
         shard_tokens=shard_tokens,
         sources=tuple(
             Source(name=path.name, size_bytes=size, xxh3_128=storage.digest(path))

@@ -43,7 +43,7 @@ class Encoded:
     """Encoded documents, one after the other.
 
     Attributes:
-        ids: (n,) int32.
+        ids: (n,) uint16 or uint32, see `id_dtype`.
         word_starts: True where a word begins, (n,) bool.
         sentence_lengths: tokens of each sentence, (m,) int64, none 0.
         document_sentences: sentences of each document, (d,) int64; 0 for a document without text.
@@ -76,6 +76,11 @@ class Encoded:
         heads = [array[:cut] for array, cut in zip(arrays, cuts, strict=True)]
         tails = [array[cut:] for array, cut in zip(arrays, cuts, strict=True)]
         return Encoded(*heads), Encoded(*tails)
+
+
+def id_dtype(tokenizer: Tokenizer) -> str:
+    """The smallest number format that holds all ids: `uint16`, or `uint32` above 65,536 ids."""
+    return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
 
 
 def encode_in_order(
@@ -136,7 +141,7 @@ def encode(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
     lengths, owners = _sentence_lengths(flat, pieces)
     documents_of_paragraphs = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
     return Encoded(
-        ids=np.concatenate([np.empty(0, np.int32), *(one.ids for one in pieces)]),
+        ids=np.concatenate([np.empty(0, np.int32), *(one.ids for one in pieces)]).astype(id_dtype(tokenizer)),
         word_starts=np.concatenate([np.empty(0, np.bool_), *(one.word_starts for one in pieces)]),
         sentence_lengths=lengths,
         document_sentences=np.bincount(documents_of_paragraphs[owners], minlength=len(texts)),

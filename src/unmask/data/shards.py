@@ -6,6 +6,7 @@ bit a token, set where a word begins).
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,19 +99,16 @@ def write_shard(folder: Path, parts: list[Encoded], meta: CorpusMeta) -> CorpusM
 
     A shard without tokens only counts its empty documents.
     """
-    ids = np.concatenate([part.ids for part in parts])
+    number, dtype = len(meta.shards), np.dtype(meta.dtype).newbyteorder("<")
     sentences = np.concatenate([part.sentence_lengths for part in parts])
     documents = np.concatenate([part.document_sentences for part in parts])
-    arrays = {
-        _TOKENS: ids.astype(np.dtype(meta.dtype).newbyteorder("<")),
-        _SENTENCES: _starts(sentences),
-        _DOCUMENTS: _starts(documents[documents > 0]),
-        _WORDS: np.packbits(np.concatenate([part.word_starts for part in parts]), bitorder="little"),
-    }
-    for name, array in arrays.items():
-        _write(_path(folder, name, len(meta.shards)), array)
+    words = np.packbits(np.concatenate([part.word_starts for part in parts]), bitorder="little")
+    _write(_path(folder, _TOKENS, number), (part.ids.astype(dtype, copy=False) for part in parts))
+    _write(_path(folder, _SENTENCES, number), [_starts(sentences)])
+    _write(_path(folder, _DOCUMENTS, number), [_starts(documents[documents > 0])])
+    _write(_path(folder, _WORDS, number), [words])
     shard = ShardMeta(
-        num_tokens=len(ids),
+        num_tokens=sum(len(part.ids) for part in parts),
         num_sentences=len(sentences),
         num_documents=int(np.count_nonzero(documents)),
         num_empty_documents=int(np.count_nonzero(documents == 0)),
@@ -182,9 +180,10 @@ def fingerprint(folder: Path, meta: CorpusMeta) -> str:
     return xxhash.xxh3_128_hexdigest("\n".join([meta.tokenizer_fingerprint, *parts]).encode())
 
 
-def _write(path: Path, array: np.ndarray) -> None:
+def _write(path: Path, arrays: Iterable[np.ndarray]) -> None:
     with path.open("wb") as file:
-        file.write(array.tobytes())
+        for array in arrays:
+            file.write(array.tobytes())
         file.flush()
         os.fsync(file.fileno())
 
