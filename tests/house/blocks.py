@@ -1,15 +1,16 @@
-"""Run the code blocks of a Markdown page: bash and Python, in order, in one shell and one folder."""
+"""Run the code blocks of Markdown pages: bash and Python, in order, in one shell and one folder."""
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SKIP = re.compile(r"<!-- not run: \S.*-->")
 FENCE = re.compile(r"^```(\w*)\s*$")
-LIMIT_SECONDS = 400
+LIMIT_SECONDS = 500
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def script(page: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a page's blocks in a folder, with the `unmask` and `python` of this environment first on the path."""
+def run(pages: Sequence[Path], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the blocks of pages in a folder, with the `unmask` and `python` of this environment first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        ["bash", "-c", script(page.read_text("utf-8"))],
+        ["bash", "-c", "\n".join(f"echo '# {page.name}' >&2\n" + script(page.read_text("utf-8")) for page in pages)],
         cwd=folder,
         env={**os.environ, "PATH": path, "HOME": str(folder)},
         stdin=subprocess.DEVNULL,

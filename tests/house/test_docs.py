@@ -15,6 +15,9 @@ from unmask.cli import app
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 WRITTEN = [ROOT / "README.md", *GUIDES]
 PAGES = [*WRITTEN, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "docs" / "log.md", *sorted(ROOT.glob("*.md"))]
+# Pages that run one after the other in one folder: the second one uses what the first one has made.
+CHAINS = [[ROOT / "README.md", ROOT / "docs" / "guides" / "getting-started.md"]]
+CHAINS += [[page] for page in GUIDES if page not in CHAINS[0]]
 MAX_README_LINES = 150
 
 
@@ -31,10 +34,10 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=relative)
-def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
-    done = run(page, tmp_path)
-    assert done.returncode == 0, f"{relative(page)}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+@pytest.mark.parametrize("pages", CHAINS, ids=lambda pages: "+".join(page.stem for page in pages))
+def test_code_blocks_run(pages: list[Path], tmp_path: Path) -> None:
+    done = run(pages, tmp_path)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=relative)
@@ -95,7 +98,7 @@ test "$value" = 3 && echo "$value" > out.txt
 def test_blocks_share_one_shell_and_skipped_ones_do_not_run(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE)
-    done = run(page, tmp_path)
+    done = run([page], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "from python\n"
     assert (tmp_path / "out.txt").read_text() == "3\n"
@@ -105,7 +108,7 @@ def test_blocks_share_one_shell_and_skipped_ones_do_not_run(tmp_path: Path) -> N
 def test_a_block_that_fails_fails_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```bash\nfalse\n```\n\n```bash\necho after\n```\n")
-    done = run(page, tmp_path)
+    done = run([page], tmp_path)
     assert done.returncode != 0
     assert "after" not in done.stdout
     assert "block at line 2" in done.stderr
