@@ -15,15 +15,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import transformers
-from unmask.tokenizer.train import train
 
 from unmask.data.batching import Batch, Features, pack, positions_of
 from unmask.model.config import EncoderConfig
-from unmask.runtime import machine, use_threads
+from unmask.runtime import machine, use_cpu
 from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification, ClassificationSettings
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.tokenizer.load import Tokenizer
+from unmask.tokenizer.train import train
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=("pretrain", "finetune"))
     chosen = parser.parse_args()
-    use_threads()
+    use_cpu()
     where = machine()
     print(f"{where.name}, {where.threads} threads, torch {torch.__version__}, transformers {transformers.__version__}")
     tokenizer = train(["a small text for a tokenizer that is not used"], vocab_size=300)

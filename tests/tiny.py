@@ -2,13 +2,12 @@
 
 import functools
 
-from unmask.tokenizer.train import train
-
 from unmask.model.config import EncoderConfig
 from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification, ClassificationSettings
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.tokenizer.load import Tokenizer
+from unmask.tokenizer.train import train
 
 GOOD = ("a fine and lovely film", "great acting, a joy", "I love this bright story", "what a wonderful day")
 BAD = ("a dull and awful film", "poor acting, a bore", "I hate this grey story", "what a terrible day")

@@ -12,9 +12,8 @@ _PUBLIC = {
     "Predictor": "unmask.predict",
     "Tokenizer": "unmask.tokenizer.load",
     "UnmaskError": "unmask.errors",
-    "evaluate": "unmask.evaluate",
 }
-__all__ = ["Predictor", "Tokenizer", "UnmaskError", "evaluate"]
+__all__ = ["Predictor", "Tokenizer", "UnmaskError"]
 
 
 def __getattr__(name: str) -> Any:

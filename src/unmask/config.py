@@ -84,11 +84,15 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(name: str) -> dict[str, Any]:
+def load_recipe(name: str, command: str) -> dict[str, Any]:
     """Read a recipe by its name, or a TOML file by its path, into plain values.
 
+    Args:
+        name: of a recipe, or path of a TOML file.
+        command: the command that it is used for; the recipe's own key `command`, if it has one, must say the same.
+
     Raises:
-        UsageError: there is no such recipe, or it is not TOML.
+        UsageError: there is no such recipe, it is not TOML, or it belongs to another command.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -105,9 +109,15 @@ def load_recipe(name: str) -> dict[str, Any]:
             raise UsageError("unknown-recipe", "the recipe file does not exist", place=path)
         text = path.read_text("utf-8")
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError("bad-recipe", f"the recipe is not valid TOML: {error}", place=name) from None
+    meant = values.pop("command", command)
+    if meant != command:
+        raise UsageError(
+            "other-command", f"this recipe is for `unmask {meant}`, not for `unmask {command}`", place=name
+        )
+    return values
 
 
 def to_toml(settings: BaseModel) -> str:

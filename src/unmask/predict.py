@@ -107,6 +107,13 @@ def build_task(model: Model, name: str | None = None, *, place: object = None) -
     """
     stored = model.meta.get("task", {})
     wanted = name or stored.get("name") or model.head
+    if name is None and wanted is not None and wanted not in TASKS:
+        raise ArtefactError(
+            "outside-task",
+            f"the folder was made for '{wanted}' from outside the package; nothing in a folder is run unasked",
+            place=place,
+            remedy=f"if you trust it: --task {wanted}",
+        )
     if wanted is None:
         raise ArtefactError(
             "no-head",

@@ -1,11 +1,13 @@
 """The machine, once: device, number format, threads, seeds and ranks. Only this file reads the environment."""
 
 import contextlib
+import ctypes
 import functools
 import logging
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,9 @@ from dataclasses import dataclass
 import torch
 
 log = logging.getLogger("unmask")
+
+# Parameters of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,18 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_threads(count: int | None = None) -> None:
-    """Pin torch to `count` threads, or to the cores that this process may use; call it before the first product."""
-    torch.set_num_threads(count or cpu_cores())
+def use_cpu(threads: int | None = None) -> None:
+    """Set this process up for long work on the CPU; call it before the first product.
+
+    Torch is pinned to `threads`, or to the cores that this process may use. glibc is told to keep freed memory: it
+    would give every large tensor back to the system and take it again page by page, a tenth of a training step.
+    """
+    torch.set_num_threads(threads or cpu_cores())
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 64 << 20)
 
 
 def rank() -> int:

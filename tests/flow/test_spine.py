@@ -58,7 +58,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--output",
         folder / "finetune",
     ]
-    assert run(*finetune, "--epochs", 6, "--optim.lr", 3e-3, "--machine.threads", 1) == 0
+    assert run(*finetune, "--epochs", 20, "--patience", 20, "--optim.lr", 3e-3, "--machine.threads", 1) == 0
     return folder
 
 

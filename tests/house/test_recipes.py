@@ -1,5 +1,8 @@
 """Every recipe resolves into the settings of the command that it names."""
 
+import tomllib
+from importlib import resources
+
 import pytest
 
 from unmask.config import load_recipe, recipe_names, resolve, to_toml
@@ -9,6 +12,11 @@ from unmask.train.settings import FinetuneSettings, PretrainSettings
 KINDS = {"pretrain": PretrainSettings, "finetune": FinetuneSettings}
 
 
+def command_of(name: str) -> str:
+    text = (resources.files("unmask") / "recipes" / f"{name}.toml").read_text("utf-8")
+    return tomllib.loads(text)["command"]
+
+
 def test_there_are_recipes() -> None:
     assert recipe_names()
     assert recipe_names() == sorted(recipe_names())
@@ -16,14 +24,12 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_resolves(name: str) -> None:
-    recipe = load_recipe(name)
-    settings = resolve(KINDS[recipe["command"]], recipe, place=name)
-    assert to_toml(settings)
+    command = command_of(name)
+    assert to_toml(resolve(KINDS[command], load_recipe(name, command), place=name))
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_is_checked_against_its_command(name: str) -> None:
-    recipe = load_recipe(name)
-    [other] = KINDS.keys() - {recipe["command"]}
-    with pytest.raises(UsageError, match="command"):
-        resolve(KINDS[other], recipe, place=name)
+    [other] = KINDS.keys() - {command_of(name)}
+    with pytest.raises(UsageError, match=f"not for `unmask {other}`"):
+        load_recipe(name, other)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import tiny
 
+from tests import tiny
 from unmask.checkpoint import save_model
 from unmask.errors import ArtefactError
 from unmask.golden import make_golden, verify

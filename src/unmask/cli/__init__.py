@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pydantic
@@ -53,11 +52,10 @@ def build_app() -> App:
 app = build_app()
 
 
-def heavy(path: str) -> Callable[..., Any]:
-    """Import `module:function` now, for a command that was chosen."""
+def heavy(path: str) -> Any:
+    """Import `module:name` now, for a command that was chosen."""
     module, _, attribute = path.partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return function
+    return getattr(importlib.import_module(module), attribute)
 
 
 def say(value: object) -> None:

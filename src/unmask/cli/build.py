@@ -30,13 +30,14 @@ def tokenizer_train(
         min_frequency: Pairs that occur less often are not merged.
         max_bytes: Most bytes of text to learn from; of more, an evenly spaced sample is taken, and said.
     """
-    read = heavy("unmask.data.files:read_documents")
+    read, paths = heavy("unmask.data.files:read_documents"), heavy("unmask.data.files:expand")(files)
     with staged(output) as staging:
         tokenizer, report = heavy("unmask.tokenizer.train:train_with_report")(
-            (document.text for document in read(files)),
+            (document.text for document in read(paths)),
             vocab_size=vocab_size,
             min_frequency=min_frequency,
             max_bytes=max_bytes,
+            total_bytes=heavy("unmask.data.files:unpacked_bytes")(paths),
         )
         tokenizer.save(staging)
     for line in report.to_lines():
@@ -55,7 +56,8 @@ def tokenizer_report(*files: Path, tokenizer: Path, json: bool = False) -> None:
     texts = (document.text for document in heavy("unmask.data.files:read_documents")(files))
     found = heavy("unmask.tokenizer.report:report")(heavy("unmask.tokenizer.load:Tokenizer").load(tokenizer), texts)
     if json:
-        say(asdict(found))
+        shares = ("fertility", "tokens_per_character", "bytes_per_token", "unknown_share", "coverage")
+        say(asdict(found) | {name: getattr(found, name) for name in shares})
         return
     for line in found.to_lines():
         say(line)

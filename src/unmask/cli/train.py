@@ -26,7 +26,9 @@ def pretrain(
         output: Run folder.
         recipe: Name of a recipe, or a TOML file; flags win over it.
     """
-    resolved = resolve(PretrainSettings, load_recipe(recipe), flags(settings), place=f"recipe {recipe} and flags")
+    resolved = resolve(
+        PretrainSettings, load_recipe(recipe, "pretrain"), flags(settings), place=f"recipe {recipe} and flags"
+    )
     result = heavy("unmask.train.pretrain:pretrain")(corpus, output, resolved)
     say(f"held out: {result.loss:.4f} nats per masked token, perplexity {result.perplexity:.2f}")
     say(f"model: {result.model}")
@@ -36,7 +38,7 @@ def pretrain(
 def finetune(
     file: Path,
     *,
-    output: Path,
+    output: Path | None = None,
     dev: Path | None = None,
     model: Path | None = None,
     task: str = "classification",
@@ -50,13 +52,14 @@ def finetune(
 
     Args:
         file: Rows to train on.
-        output: Run folder.
+        output: Run folder; by default `runs/` and the name of FILE.
         dev: Rows to choose the best epoch on; by default a share of FILE is split off.
         model: Model folder to start from; by default small random weights.
         task: Name of the task, or module:Class.
         recipe: Name of a recipe, or a TOML file; flags win over it.
     """
-    layers = ([load_recipe(recipe)] if recipe else []) + [flags(settings)]
+    output = output or Path("runs") / file.name.partition(".")[0]
+    layers = ([load_recipe(recipe, "finetune")] if recipe else []) + [flags(settings)]
     result = heavy("unmask.train.finetune:finetune")(file, output, dev=dev, model=model, task=task, given=tuple(layers))
     say(f"dev {result.main_metric}: {result.scores[result.main_metric]:.4f}")
     say(f"model: {result.model}")

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from unmask import storage
 from unmask.config import Settings
 from unmask.data.encoding import Batch, Encoded, encode_in_order, id_dtype
-from unmask.data.files import Document, expand, read_documents
+from unmask.data.files import Document, expand, read_documents, unpacked_bytes
 from unmask.data.shards import CorpusMeta, Shard, Source, fingerprint, open_shard, read_meta, shard_files, write_shard
 from unmask.errors import ArtefactError, DataError, ResourceError, UsageError
 from unmask.tokenizer.load import Tokenizer
@@ -27,8 +27,7 @@ log = logging.getLogger("unmask")
 
 SHARD_TOKENS = 16_000_000
 BATCH_CHARACTERS = 1 << 20
-# Rough factors for the check of free space: text in an archive, and bytes of a corpus for each byte of text.
-_UNPACKED = {b"\xfd7zX": 4.5, b"\x1f\x8b\x08": 3.0, b"\x28\xb5\x2f\xfd": 3.5, b"BZh": 4.0}
+# Bytes of a corpus for each byte of text, roughly, for the check of free space.
 _CORPUS_BYTES_PER_BYTE = {"uint16": 0.6, "uint32": 1.1}
 
 
@@ -322,7 +321,7 @@ def _refuse_output_among_inputs(files: Sequence[Path | str], output: Path) -> No
 
 def _check_space(output: Path, paths: list[Path], progress: Progress) -> None:
     rest = paths[progress.file :]
-    needed = int(sum(map(_unpacked_size, rest)) * _CORPUS_BYTES_PER_BYTE[progress.meta.dtype])
+    needed = int(unpacked_bytes(rest) * _CORPUS_BYTES_PER_BYTE[progress.meta.dtype])
     free = shutil.disk_usage(output.parent).free
     log.info("the corpus will take about %.0f MB; %.0f MB are free", needed / 1e6, free / 1e6)
     if needed > free:
@@ -333,13 +332,6 @@ def _check_space(output: Path, paths: list[Path], progress: Progress) -> None:
             remedy="free some space, or build on another disk",
             saved="nothing was written" if not progress.meta.shards else "the shards finished earlier are kept",
         )
-
-
-def _unpacked_size(path: Path) -> float:
-    with path.open("rb") as file:
-        magic = file.read(4)
-    factor = next((factor for prefix, factor in _UNPACKED.items() if magic.startswith(prefix)), 1.0)
-    return path.stat().st_size * factor
 
 
 def _finish(work: Path, output: Path, meta: CorpusMeta, tokenizer: Tokenizer) -> None:

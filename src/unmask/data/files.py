@@ -34,6 +34,8 @@ _OPENERS: tuple[tuple[bytes, Callable[[io.BufferedReader], Any]], ...] = (
     (b"\x28\xb5\x2f\xfd", lambda raw: pyarrow.CompressedInputStream(raw, "zstd")),
     (b"BZh", bz2.open),
 )
+# Bytes of text for each byte of an archive, roughly.
+_RATIOS = {b"\x1f\x8b": 3.0, b"\xfd7zX": 4.5, b"\x28\xb5\x2f\xfd": 3.5, b"BZh": 4.0}
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _BOM = b"\xef\xbb\xbf"
 _COMPRESSED_SUFFIXES = {".gz", ".xz", ".zst", ".bz2"}
@@ -142,6 +144,16 @@ def read_documents(paths: Sequence[Path], *, on_read: Callable[[int], None] | No
             )
         reader = _json_documents if suffix in JSON_LINES_SUFFIXES else _plain_documents
         yield from reader(path, on_read)
+
+
+def unpacked_bytes(paths: Sequence[Path]) -> int:
+    """Estimate the bytes of text in files, from their sizes and, for archives, the usual ratio of their kind."""
+    total = 0.0
+    for path in paths:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        total += path.stat().st_size * next((ratio for start, ratio in _RATIOS.items() if magic.startswith(start)), 1.0)
+    return int(total)
 
 
 def kind(path: Path) -> str:

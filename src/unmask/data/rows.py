@@ -52,10 +52,11 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> Table:
 
     CSV is read strictly, its delimiter (comma, semicolon or tab) found in the header; TSV has no quoting; numbers and
     truth values of JSON keep their literal text (`1.0`, `1e5`, `true`), those of Parquet get the usual one. Lines
-    without any character are skipped. All formats may be compressed (.xz .gz .zst .bz2).
+    without any character are skipped. A .txt file has one text a line, in the column `text`. All formats may be
+    compressed (.xz .gz .zst .bz2).
 
     Args:
-        path: a .csv, .tsv, .jsonl or .parquet file.
+        path: a .csv, .tsv, .jsonl, .parquet or .txt file.
         columns: the columns to read; others are then not looked at. Default: all.
 
     Raises:
@@ -70,12 +71,14 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> Table:
         table = _from_json(path, columns)
     elif suffix == ".parquet":
         table = _from_parquet(path, columns)
+    elif suffix == ".txt":
+        table = _from_cells(path, _text_rows(path), columns)
     else:
         raise DataError(
             "unknown-format",
             f"the name ends in '{suffix}', so the format is not known" if suffix else "the name has no suffix",
             place=path,
-            expected="a name that ends in .csv, .tsv, .jsonl or .parquet (and perhaps .gz, .xz, .zst, .bz2)",
+            expected="a name that ends in .csv, .tsv, .jsonl, .parquet or .txt (and perhaps .gz, .xz, .zst, .bz2)",
             remedy="rename the file",
         )
     if not table.rows:
@@ -152,6 +155,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             expected='a quote inside a "cell" written twice: ""',
             remedy="correct the row, or name the file .tsv if its cells are parted by tabs and quotes mean nothing",
         ) from None
+
+
+def _text_rows(path: Path) -> Iterator[Row]:
+    yield 0, ["text"]
+    yield from ((number, [line]) for number, line in enumerate(read_lines(path), 1) if line)
 
 
 def _delimiter(header: str) -> str:

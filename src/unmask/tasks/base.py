@@ -17,7 +17,7 @@ from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features, pack
 from unmask.errors import DataError
-from unmask.model.config import EncoderConfig
+from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import ClassificationHead, MaskedLMHead
 from unmask.model.layout import Layout
@@ -48,6 +48,7 @@ class Task(nn.Module, ABC):
 
     name: ClassVar[str]
     settings_class: ClassVar[type[Settings]]
+    head_name: ClassVar[Head]
     main_metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
 
@@ -129,17 +130,14 @@ class Task(nn.Module, ABC):
         self.head.init_weights(seed + 1)
 
     def load_weights(self, model: Model) -> list[str]:
-        """Take over the weights of a model folder that fit this task.
+        """Take over the encoder of a model folder, and its head if it answers the same question.
 
         Returns:
             Names of this task's parameters that the folder does not have; they keep their random values.
         """
-        wanted = self.state_dict()
-        given = model.state_dict
-        if model.head != self.name:
-            given = {name: value for name, value in given.items() if name.startswith("encoder.")}
-        self.load_state_dict({name: value for name, value in given.items() if name in wanted}, strict=False)
-        return sorted(set(wanted) - set(given))
+        is_same_head = model.head == self.head_name and model.labels == self.labels
+        given = {name: value for name, value in model.state_dict.items() if is_same_head or name.startswith("encoder.")}
+        return sorted(self.load_state_dict(given, strict=False).missing_keys)
 
 
 def text_of(row: Row, column: str, where: object) -> str:

@@ -55,6 +55,7 @@ class Classification(Task):
     """Classifier on the first token's state: dropout, dense, tanh, dropout, projection."""
 
     name = "classification"
+    head_name = "classification"
     settings_class = ClassificationSettings
     main_metric = "accuracy"
     settings: ClassificationSettings

@@ -82,6 +82,7 @@ class MaskedLM(Task):
     """Predict the pieces behind masks with the tied embedding matrix."""
 
     name = "masked_lm"
+    head_name = "masked_lm"
     settings_class = MaskedLMSettings
     main_metric = "nats_per_token"
     higher_is_better = False
@@ -142,7 +143,7 @@ class MaskedLM(Task):
         """The best pieces of each mask, and the likelihood of the true ones where they are known."""
         sizes = [len(one.targets[0]) if one.targets else 0 for one in features]
         answers = []
-        for one, row, part in zip(features, rows, logits.float().log_softmax(-1).split(sizes), strict=True):
+        for one, row, part in zip(features, rows, logits.float().log_softmax(-1).split_with_sizes(sizes), strict=True):
             answers.append(self._fill(part, one, row[self.settings.text_column]))
         return answers
 
@@ -184,7 +185,7 @@ class MaskedLM(Task):
         assert features.offsets is not None, "encode sets offsets"
         positions, labels = features.targets
         values, ids = log_probs.topk(min(self.settings.top_k, log_probs.shape[-1]), dim=-1)
-        spans = [tuple(int(edge) for edge in features.offsets[position]) for position in positions]
+        spans = [(int(start), int(end)) for start, end in features.offsets[positions]]
         best = [self._spelt(text, span, int(row[0])) for span, row in zip(spans, ids, strict=True)]
         masks = []
         for span, row, scores in zip(spans, ids.tolist(), values.exp().tolist(), strict=True):

@@ -57,12 +57,12 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
     corpus.build(books, tokenizer_folder=output / "tokenizer", output=output / "corpus", processes=1)
 
     _stage(3, "pre-training a small RoBERTa from random weights: watch the loss fall")
-    settings = resolve(PretrainSettings, load_recipe("demo"), {"seed": seed})
+    settings = resolve(PretrainSettings, load_recipe("demo", "pretrain"), {"seed": seed})
     pretrained = pretrain(output / "corpus", output / "pretrain", settings)
 
     _stage(4, "fine-tuning it to tell spam from other messages")
     spam = bundled / "sms-spam"
-    given = ({"seed": seed, "epochs": 3, "batch_size": 32, "log_every": 40, "optim": {"lr": 1e-3}},)
+    given = ({"seed": seed, "epochs": 3, "batch_size": 16, "log_every": 100, "optim": {"lr": 3e-4}},)
     finetuned = finetune(spam / "train.tsv", output / "finetune", model=pretrained.model, given=given)
 
     _stage(5, "scoring it on messages it has never seen")

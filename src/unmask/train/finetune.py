@@ -18,7 +18,7 @@ from unmask.errors import UsageError
 from unmask.evaluate import Evaluation, evaluate
 from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor
-from unmask.runtime import Stop, machine, stoppable, use_threads
+from unmask.runtime import Stop, machine, stoppable, use_cpu
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
 from unmask.tokenizer.load import Tokenizer
@@ -117,7 +117,7 @@ class _Finetuning:
     def train(self, kind: type[Task], start: Model | None) -> None:
         """Train, keep the weights of the best evaluation, write report and model."""
         settings = self.settings
-        use_threads(settings.machine.threads or None)
+        use_cpu(settings.machine.threads or None)
         where = machine(settings.machine.dtype, settings.machine.device)
         task = self._build(kind, start)
         features = task.encode(self.data.train.rows, place=self.data.train.place, is_training=True)

@@ -32,7 +32,7 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
         config=task.config,
         state_dict=task.state_dict(),
         tokenizer=task.tokenizer,
-        head=task.name,
+        head=task.head_name,
         labels=task.labels,
         meta={
             "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},

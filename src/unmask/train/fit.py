@@ -116,5 +116,5 @@ class Trainer:
         with self.machine.autocast():
             logits = self.task(batch)
         loss = self.task.loss(logits, batch) / num_targets
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss.detach()

@@ -14,7 +14,7 @@ from unmask.data.blocks import MaskedBlocks
 from unmask.data.corpus import Corpus
 from unmask.data.packing import FullSentences
 from unmask.model.config import EncoderConfig
-from unmask.runtime import Machine, machine, stoppable, use_threads
+from unmask.runtime import Machine, machine, stoppable, use_cpu
 from unmask.tasks.base import Task
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.tokenizer.load import Tokenizer
@@ -84,7 +84,7 @@ def held_out_loss(task: Task, batches: Iterable[Batch], where: Machine) -> float
 
 
 def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSettings) -> None:
-    use_threads(settings.machine.threads or None)
+    use_cpu(settings.machine.threads or None)
     where = machine(settings.machine.dtype, settings.machine.device)
     task = _network(tokenizer, settings)
     blocks = _blocks(corpus, tokenizer, settings, task.config.position_offset)

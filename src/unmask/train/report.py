@@ -31,7 +31,7 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
     steps, evaluations = run.events("step"), run.events("evaluation")
     metric = next((name for name in ("loss", "accuracy") if evaluations and name in evaluations[0]), None)
     parts = [f"<h1>{html.escape(title)}: {html.escape(run.folder.resolve().name)}</h1>"]
-    numbers = {name: value for name, value in scores.items() if isinstance(value, int | float)}
+    numbers: dict[str, float | str] = {name: value for name, value in scores.items() if isinstance(value, int | float)}
     if "interval" in scores:
         numbers["accuracy, 95 % interval"] = " to ".join(f"{edge:.4f}" for edge in scores["interval"])
     if numbers:

@@ -63,8 +63,6 @@ class MachineSettings(Settings):
 class PretrainSettings(Settings):
     """A pre-training run on a corpus folder."""
 
-    command: Literal["pretrain"] = "pretrain"
-    """The command that these settings belong to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides weights, order, masks and dropout."""
     block_length: Annotated[int, Field(ge=8)] = 128
@@ -113,8 +111,6 @@ class ColumnSettings(Settings):
 class FinetuneSettings(Settings):
     """A fine-tuning run on a file of rows (Liu et al. 2019, table 10)."""
 
-    command: Literal["finetune"] = "finetune"
-    """The command that these settings belong to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides the head's weights, the split, order and dropout."""
     epochs: Count = 10

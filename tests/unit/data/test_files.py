@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+from importlib import resources
 from pathlib import Path
 
 import pyarrow
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unmask.data import files
-from unmask.data.files import Document, expand, kind, read_documents, read_lines
+from unmask.data.files import Document, expand, kind, read_documents, read_lines, unpacked_bytes
 
 COMPRESSORS = {
     "gz": gzip.compress,
@@ -139,3 +140,13 @@ def test_folder_stands_for_its_files(tmp_path: Path) -> None:
 )
 def test_kind_looks_behind_the_compression(name: str, expected: str) -> None:
     assert kind(Path(name)) == expected
+
+
+@pytest.mark.parametrize("suffix", sorted(COMPRESSORS))
+def test_the_bytes_of_an_archive_are_estimated_within_a_factor_of_three(tmp_path: Path, suffix: str) -> None:
+    text = (resources.files("unmask") / "bundled/text-en/carroll-alice-1865.txt").read_bytes()
+    plain, packed = tmp_path / "plain.txt", tmp_path / f"packed.txt.{suffix}"
+    plain.write_bytes(text)
+    packed.write_bytes(COMPRESSORS[suffix](text))
+    assert unpacked_bytes([plain]) == len(text)
+    assert len(text) / 3 < unpacked_bytes([packed]) < len(text) * 3

@@ -21,7 +21,8 @@ def table(columns: str, *rows: str) -> Table:
     [
         ("text,label", ("good film,pos", "bad film,neg"), "text", None, "label"),
         ("Review,Sentiment", ("good film,pos", "bad film,neg"), "Review", None, "Sentiment"),
-        ("premise,hypothesis,label", ("it rains,it is wet,yes", "it rains,it is dry,no"), "premise", "hypothesis", "label"),
+        ("premise,hypothesis,label", ("it rains,it is wet,yes", "it rains,it is dry,no"), "premise", "hypothesis",
+         "label"),
         ("id,sentence1,sentence2,label", ("1,a b,c d,0", "2,e f,g h,1"), "sentence1", "sentence2", "label"),
         ("id,utterance,kind", ("1,where is my card,card", "2,I lost my card today,card", "3,what is the rate,rate",
                                "4,tell me the rate,rate"), "utterance", None, "kind"),

@@ -156,3 +156,12 @@ def test_named_columns_leave_the_others_unread(tmp_path: Path, suffix: str) -> N
 )
 def test_header_hint(columns: list[str], is_hint: bool) -> None:
     assert (header_hint(columns) is not None) == is_hint
+
+
+def test_a_text_file_has_one_text_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text('first, "quoted"\n\nthird\tNA\n', "utf-8")
+    table = read_table(path)
+    assert table.columns == ("text",)
+    assert [row["text"] for row in table.rows] == ['first, "quoted"', "third\tNA"]
+    assert table.place(1) == f"{path}:3"

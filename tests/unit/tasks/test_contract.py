@@ -8,11 +8,12 @@ import torch
 
 from tests import tiny
 from unmask.checkpoint import load_model, save_model
-from unmask.errors import DataError
+from unmask.errors import ArtefactError, DataError
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Task
+from unmask.tasks.classification import Classification, ClassificationSettings
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
@@ -36,17 +37,7 @@ def test_loss_falls_on_eight_rows(task: Task) -> None:
 def test_same_answers_after_saving_and_loading(task: Task, tmp_path: Path) -> None:
     rows = tiny.rows_of(task)
     before = Predictor(task).predict_rows(rows)
-    save_model(
-        tmp_path / "model",
-        config=task.config,
-        state_dict=task.state_dict(),
-        tokenizer=task.tokenizer,
-        head=task.name,
-        labels=task.labels,
-        meta={"task": {"name": task.name, "settings": task.settings.model_dump(mode="json")}},
-        card="",
-        golden=None,
-    )
+    saved(task, tmp_path / "model")
     after = Predictor(build_task(load_model(tmp_path / "model"))).predict_rows(rows)
     assert after == before
 
@@ -86,3 +77,39 @@ def test_texts_longer_than_the_model_are_cut_and_counted() -> None:
 def test_every_task_of_the_table_is_tested() -> None:
     assert sorted(MAKERS) == sorted(TASKS)
     assert all(find_task(name).name == name for name in TASKS)
+
+
+def saved(task: Task, folder: Path, name: str | None = None) -> Path:
+    save_model(
+        folder,
+        config=task.config,
+        state_dict=task.state_dict(),
+        tokenizer=task.tokenizer,
+        head=task.head_name,
+        labels=task.labels,
+        meta={"task": {"name": name or task.name, "settings": task.settings.model_dump(mode="json")}},
+        card="",
+        golden=None,
+    )
+    return folder
+
+
+def test_a_folder_cannot_name_code_to_be_run(tmp_path: Path) -> None:
+    canary = tmp_path / "evil.py"
+    canary.write_text("raise SystemExit('this code was run')")
+    folder = saved(tiny.classifier(), tmp_path / "model", name="evil:Task")
+    with pytest.raises(ArtefactError, match="nothing in a folder is run unasked"):
+        Predictor.load(folder)
+
+
+def test_a_head_is_taken_over_only_for_the_same_question(tmp_path: Path) -> None:
+    task = tiny.classifier()
+    model = load_model(saved(task, tmp_path / "model"))
+    assert tiny.classifier().load_weights(model) == []
+    other = Classification(
+        task.config, task.tokenizer, ClassificationSettings(labels=("no", "perhaps", "yes"), head_dropout=0.0)
+    )
+    assert other.load_weights(model) == ["head.dense.bias", "head.dense.weight", "head.out.bias", "head.out.weight"]
+    assert torch.equal(other.encoder.layers[0].up.weight, task.encoder.layers[0].up.weight)
+    with pytest.raises(ArtefactError, match="lacks"):
+        build_task(model, "masked_lm")
