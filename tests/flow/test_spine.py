@@ -22,7 +22,7 @@ SIZES = [
 PRETRAIN = [
     "--block-length", "32", "--global-batch-size", "8", "--micro-batch-size", "4", "--max-steps", "40",
     "--eval-blocks", "4", "--eval-every", "20", "--save-every", "10", "--log-every", "10",
-    "--machine.dtype", "float32", "--machine.threads", "1", *SIZES,
+    "--optim.lr", "5e-3", "--machine.dtype", "float32", "--machine.threads", "1", *SIZES,
 ]  # fmt: skip
 
 
