@@ -112,7 +112,9 @@ def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSet
             if is_last or step.step % settings.save_every == 0:
                 run.save(trainer, {}, keep=settings.keep_checkpoints)
             run.end_if_asked(stop, trainer, {}, keep=settings.keep_checkpoints)
-    write_report(run, "Pre-training", {})
+    final = run.events("evaluation")[-1]["loss"]
+    scores = {"nats per masked token, held out": final, "perplexity, held out": math.exp(min(700.0, final))}
+    write_report(run, "Pre-training", scores)
     write_model(run, task, settings, {"corpus": corpus.fingerprint})
 
 

@@ -15,7 +15,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums } .scroll 
 td, th { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
 svg, pre { background: #fafafa; border: 1px solid #ddd } svg { width: 100%; height: auto }
-pre { padding: 1rem; overflow-x: auto }
+pre { padding: 1rem; overflow-x: auto } figure { margin: 0 } figcaption { margin-bottom: .3rem }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.2rem }
 """
 
 
@@ -36,15 +37,6 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
         numbers["accuracy, 95 % interval"] = " to ".join(f"{edge:.4f}" for edge in scores["interval"])
     if numbers:
         parts += ["<h2>Scores</h2>", _table([], [[name, _number(value)] for name, value in numbers.items()])]
-    for heading, series, key in (
-        ("Training loss", steps, "loss"),
-        ("Evaluation: " + (metric or ""), evaluations, metric),
-        ("Learning rate", steps, "lr"),
-        ("Gradient norm", steps, "grad_norm"),
-        ("Tokens a second", steps, "tokens_per_second"),
-    ):
-        if key and len(series) > 1:
-            parts += [f"<h2>{heading}</h2>", _curve([(one["step"], one[key]) for one in series])]
     if "per_class" in scores:
         parts += ["<h2>Classes</h2>", _classes(scores["per_class"])]
     if "confusion" in scores and len(scores["labels"]) <= 30:
@@ -52,6 +44,18 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
     if errors:
         rows = [[one["text"], one["label"], one["answer"], _number(one["score"])] for one in errors]
         parts += ["<h2>Most certain errors</h2>", _table(["text", "label", "answer", "score"], rows)]
+    curves = [
+        f"<figure><figcaption>{heading}</figcaption>{_curve([(one['step'], one[key]) for one in series])}</figure>"
+        for heading, series, key in (
+            ("Training loss", steps, "loss"),
+            (f"Evaluation: {metric}", evaluations, metric),
+            ("Learning rate", steps, "lr"),
+            ("Gradient norm", steps, "grad_norm"),
+            ("Tokens a second", steps, "tokens_per_second"),
+        )
+        if key and len(series) > 1
+    ]
+    parts += ["<h2>Curves</h2>", f"<div class=grid>{''.join(curves)}</div>"] if curves else []
     settings = (run.folder / "config.toml").read_text("utf-8")
     parts += ["<h2>Settings</h2>", f"<pre>{html.escape(settings)}</pre>"]
     page = "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -59,7 +63,7 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
     storage.write_text(run.folder / "report.html", page)
 
 
-def _curve(points: list[tuple[float, float]], width: int = 800, height: int = 220, margin: int = 56) -> str:
+def _curve(points: list[tuple[float, float]], width: int = 480, height: int = 200, margin: int = 72) -> str:
     points = [(x, y) for x, y in points if math.isfinite(y)]
     if len(points) < 2:
         return "<p>too few finite values to draw</p>"
@@ -105,4 +109,4 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _number(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 10_000 else f"{value:.4g}"

@@ -1,0 +1,69 @@
+"""The page and the card of a run: everything is in them, and nothing from the data is markup."""
+
+import html.parser
+from pathlib import Path
+
+import pytest
+from tests import tiny
+
+from unmask.train.finish import write_model
+from unmask.train.report import write_report
+from unmask.train.run import Run
+from unmask.train.settings import FinetuneSettings
+
+SCORES = {
+    "accuracy": 0.75,
+    "interval": (0.5, 1.0),
+    "per_class": {"<i>bad</i>": {"precision": 1.0, "recall": 0.5, "f1": 0.667, "rows": 2}},
+    "confusion": [[1, 1], [0, 2]],
+    "labels": ["<i>bad</i>", "good"],
+}
+ERROR = {"text": "<script>alert(1)</script>", "label": "<i>bad</i>", "answer": "good", "score": 0.98}
+
+
+class Tags(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with Run.open(tmp_path / "run", FinetuneSettings(), {"file": "<b>"}) as one:
+        for step, loss in ((1, 0.9), (2, float("nan")), (3, 0.1)):
+            one.log(
+                "step", step=step, loss=loss, lr=1e-4, grad_norm=1.0, tokens_per_second=100.0, num_tokens=5, seconds=0.5
+            )
+        one.log("evaluation", step=3, accuracy=0.75)
+        yield one
+
+
+def test_the_page_shows_scores_and_escapes_data(run: Run) -> None:
+    write_report(run, "Fine-tuning", SCORES, [ERROR])
+    page = Tags()
+    page.feed((run.folder / "report.html").read_text("utf-8"))
+    assert not {"script", "i", "b"} & set(page.tags)
+    assert page.tags.count("svg") == 4
+    for word in ("0.75", "0.5000 to 1.0000", "<script>alert(1)</script>", "<i>bad</i>", "0.98"):
+        assert any(word in text for text in page.words), word
+
+
+def test_the_card_says_what_was_trained_and_how_well(run: Run) -> None:
+    write_model(run, tiny.classifier(), FinetuneSettings(seed=4), {"rows.csv": "0123abc"})
+    card = (run.model / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: unmask\npipeline_tag: text-classification\n")
+    for text in (
+        "* accuracy: 0.7500",
+        "* rows.csv: 0123abc",
+        "* optimizer steps: 3",
+        '"seed": 4',
+        "2 layers, width 32",
+    ):
+        assert text in card, text
