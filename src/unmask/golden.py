@@ -67,8 +67,7 @@ def verify(folder: Path) -> dict[str, Any]:
 @torch.inference_mode()
 def _note(task: Task, text: str) -> dict[str, Any]:
     task.eval()
-    row = dict.fromkeys(task.text_columns, text)
-    features = task.encode([row])
+    features = task.encode([task.example(text)])
     logits = task(task.collate(features).to(next(task.parameters()).device))
     return {
         "text": text,

@@ -1,5 +1,6 @@
 """The door that users enter by: texts in, plain dataclasses out. Evaluation and serving go through it too."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ import numpy as np
 import torch
 
 from unmask.checkpoint import Model, load_model
-from unmask.data.batching import sorted_batches
+from unmask.config import resolve
+from unmask.data.batching import Features, sorted_batches
 from unmask.errors import ArtefactError, DataError
 from unmask.runtime import Machine
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
+
+log = logging.getLogger("unmask")
 
 Texts = str | Sequence[str] | Mapping[str, str]
 
@@ -29,21 +33,28 @@ class Predictor:
     def __init__(self, task: Task, *, max_tokens: int = 8192, where: Machine | None = None) -> None:
         self.task = task.eval()
         self.max_tokens = max_tokens
+        self._has_told = False
         self._where = where or Machine(torch.device("cpu"), torch.float32, torch.get_num_threads(), "CPU", "exact")
 
     @classmethod
-    def load(cls, folder: str | Path, *, task: str | None = None) -> "Predictor":
+    def load(
+        cls, folder: str | Path, *, task: str | None = None, columns: Mapping[str, str | None] | None = None
+    ) -> "Predictor":
         """Open a model folder.
 
         Args:
             folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head.
             task: name of the task; by default the one that the folder was made for.
+            columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
 
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
         """
         model = load_model(Path(folder))
-        return cls(build_task(model, task, place=folder))
+        built = build_task(model, task, place=folder)
+        named = {name: column for name, column in (columns or {}).items() if column is not None}
+        built.settings = resolve(type(built.settings), built.settings.model_dump(), named, place="columns")
+        return cls(built)
 
     def __call__(self, texts: Sequence[Texts]) -> list[Any]:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
@@ -67,6 +78,8 @@ class Predictor:
         if not rows:
             return []
         features = self.task.encode(rows, place=place, is_training=is_labelled)
+        if not self._has_told:
+            self._has_told = say_truncated(features)
         answers: list[Any] = [None] * len(rows)
         self.task.eval()
         for indices in sorted_batches(np.array([len(one) for one in features]), max_tokens=self.max_tokens):
@@ -92,6 +105,18 @@ class Predictor:
                 remedy="give pairs as (first, second)" if len(columns) == 2 else "give single texts",
             )
         return dict(zip(columns, parts, strict=True))
+
+
+def say_truncated(features: Sequence[Features]) -> bool:
+    """Warn, with shares, when texts did not fit into the model; returns whether there were any."""
+    cut = [one.num_truncated for one in features if one.num_truncated]
+    if cut:
+        total = sum(len(one) + one.num_truncated for one in features)
+        log.warning(
+            "%d of %d texts are longer than the model's input: %.1f %% of all tokens are cut off",
+            len(cut), len(features), 100 * sum(cut) / total,
+        )  # fmt: skip
+    return bool(cut)
 
 
 def build_task(model: Model, name: str | None = None, *, place: object = None) -> Task:

@@ -37,7 +37,7 @@ def staged(target: Path) -> Iterator[Path]:
         raise UsageError("exists", "the output folder exists already", place=target, remedy="choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
-    staging = target.parent / f".staging-{target.name}-{os.getpid()}"
+    staging = target.parent / f".staging-{target.name}-{socket.gethostname()}-{os.getpid()}"
     staging.mkdir()
     try:
         with full_disk_is_an_error(target):
@@ -52,9 +52,15 @@ def staged(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """Like `staged`, but an older `target` is moved aside first and deleted only when the new one stands."""
+    """Like `staged`, but an older `target` is moved aside first and deleted only when the new one stands.
+
+    A process that died between the two renames leaves no `target`, but both copies; the next call puts the new one,
+    which is whole, in its place before anything else.
+    """
     old = target.with_name(f".old-{target.name}")
     fresh = target.with_name(f".new-{target.name}")
+    if not target.exists() and (fresh.exists() or old.exists()):
+        (fresh if fresh.exists() else old).rename(target)
     for leftover in (old, fresh):
         shutil.rmtree(leftover, ignore_errors=True)
     with staged(fresh) as staging:
@@ -198,10 +204,13 @@ def sync(path: Path) -> None:
 
 
 def sweep(target: Path) -> None:
-    """Remove the staging folders of `target` whose processes are dead."""
-    for staging in target.parent.glob(f".staging-{target.name}-*"):
+    """Remove the staging folders of `target` that dead processes of this host left.
+
+    One with this process's own number is such a leftover too: in a container every start may have the same number.
+    """
+    for staging in target.parent.glob(f".staging-{target.name}-{socket.gethostname()}-*"):
         pid = staging.name.rpartition("-")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
             shutil.rmtree(staging, ignore_errors=True)
 
 

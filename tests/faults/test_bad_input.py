@@ -45,6 +45,7 @@ def rows(tmp_path: Path) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     with Run.open(folder / "run", FinetuneSettings(), {}) as run:
+        run.log("final", step=0, best_step=0, scores={"accuracy": 0.5})
         write_model(run, tiny.classifier(), FinetuneSettings(), {})
         return run.model
 
@@ -105,7 +106,8 @@ def test_a_long_text_is_cut_and_the_share_is_said(ask, rows: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("flag", "hint"), [("--optim.lrr", "--optim.lr"), ("--epoch", "--epochs"), ("--masking.mask-prob", "")]
+    ("flag", "hint"),
+    [("--optim.lrr", "--optim.lr?"), ("--epoch", "--epochs?"), ("--data.text-colum", "--data.text-column?")],
 )
 def test_an_unknown_setting_gets_a_suggestion(ask, rows: Path, tmp_path: Path, flag: str, hint: str) -> None:
     code, talk = ask("finetune", rows, "--output", tmp_path / "run", flag, "1")
@@ -144,7 +146,7 @@ def test_a_missing_model_is_never_a_random_start(ask, rows: Path, tmp_path: Path
 
 def test_a_missing_file_is_named(ask, tmp_path: Path) -> None:
     code, talk = ask("finetune", tmp_path / "none.csv", "--output", tmp_path / "run")
-    assert code in (3, 5)
+    assert code == 3
     assert "none.csv" in talk
 
 

@@ -119,18 +119,53 @@ def test_the_same_command_again_changes_nothing(stages: Path, capfd: pytest.Capt
     assert "seed 0 -> 9" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_run_that_was_ended_goes_on_to_the_same_weights(stages: Path, tmp_path: Path, number: int, code: int) -> None:
-    words = command("pretrain", "--corpus", stages / "corpus", "--output", tmp_path / "run", *PRETRAIN)
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+def wait_for(pattern: str, folder: Path) -> None:
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, talk = process.communicate(timeout=120)
-    if not (tmp_path / "run/model").exists():
-        assert process.returncode == code, talk
+    while not list(folder.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_pre_training_that_was_ended_goes_on_to_the_same_weights(
+    stages: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    words = command("pretrain", "--corpus", stages / "corpus", "--output", tmp_path / "run", *PRETRAIN)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        wait_for("run/checkpoints/step-*", tmp_path)
+        process.send_signal(number)
+        _, talk = process.communicate(timeout=120)
+    assert process.returncode == code, talk
     finished = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert "going on after step" in finished.stderr or "finished" in finished.stderr
+    assert "going on after step" in finished.stderr
     straight, resumed = stages / "pretrain/model/model.safetensors", tmp_path / "run/model/model.safetensors"
     assert straight.read_bytes() == resumed.read_bytes()
+
+
+def test_a_fine_tuning_that_was_killed_goes_on_to_the_same_weights(stages: Path, tmp_path: Path) -> None:
+    words = ["finetune", str(stages / "rows.jsonl"), "--model", str(stages / "pretrain/model"), "--epochs", "40"]
+    words += ["--patience", "9", "--optim.lr", "3e-3", "--machine.threads", "1", "--machine.dtype", "float32"]
+    assert run(*words, "--output", tmp_path / "straight") == 0
+    again = command(*words, "--output", tmp_path / "run")
+    with subprocess.Popen(again, stderr=subprocess.DEVNULL) as process:
+        wait_for("run/checkpoints/step-000000012", tmp_path)
+        process.kill()
+    assert not (tmp_path / "run/model").exists()
+    assert "going on after step" in subprocess.run(again, capture_output=True, text=True, check=True).stderr
+    weights = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("straight", "run")]
+    assert weights[0] == weights[1]
+
+
+def test_fine_tuning_keeps_the_best_epoch_and_stops_when_it_gets_no_better(stages: Path, tmp_path: Path) -> None:
+    words = ["finetune", stages / "rows.jsonl", "--model", stages / "pretrain/model", "--epochs", "40"]
+    words += ["--patience", "2", "--optim.lr", "3e-3", "--metric", "macro_f1", "--machine.threads", "1"]
+    assert run(*words, "--output", tmp_path / "run") == 0
+    events = list(map(json.loads, (tmp_path / "run/events.jsonl").read_text().splitlines()))
+    scores = [(event["step"], event["macro_f1"]) for event in events if event["event"] == "evaluation"]
+    best = max(scores, key=lambda one: (one[1], -one[0]))[0]
+    (final,) = (event for event in events if event["event"] == "final")
+    assert final["best_step"] == best
+    assert [step for step, _ in scores][-3] == best or len(scores) == 40
+    config = (tmp_path / "run/config.toml").read_text()
+    assert "weight_decay = 0.1" in config
+    assert "lr = 0.003" in config
+    assert f"kept: {best}" in (tmp_path / "run/model/README.md").read_text()

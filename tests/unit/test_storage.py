@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_a_second_process_is_refused_while_the_first_holds_the_folder(tmp_path: 
 def test_staging_folders_of_the_dead_are_swept_and_of_the_living_kept(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
-    dead, living = tmp_path / f".staging-out-{child.pid}", tmp_path / f".staging-out-{os.getppid()}"
+    dead, living = (tmp_path / f".staging-out-{socket.gethostname()}-{pid}" for pid in (child.pid, os.getppid()))
     dead.mkdir()
     living.mkdir()
     _folder(tmp_path / "out")
@@ -192,3 +193,27 @@ def test_read_json_names_a_missing_and_a_broken_file(tmp_path: Path) -> None:
         storage.read_json(path)
     path.write_text(json.dumps({"a": 1}))
     assert storage.read_json(path) == {"a": 1}
+
+
+def test_an_own_number_of_an_earlier_life_is_swept_and_another_host_is_left_alone(tmp_path: Path) -> None:
+    own = tmp_path / f".staging-out-{socket.gethostname()}-{os.getpid()}"
+    elsewhere = tmp_path / f".staging-out-elsewhere-{os.getpid()}"
+    own.mkdir()
+    (own / "half").write_text("written")
+    elsewhere.mkdir()
+    _folder(tmp_path / "out")
+    storage.verify(tmp_path / "out")
+    assert not (tmp_path / "out/half").exists()
+    assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("is_new_there", [True, False])
+def test_a_death_between_the_two_renames_loses_nothing(tmp_path: Path, is_new_there: bool) -> None:
+    _folder(tmp_path / ".old-out")
+    if is_new_there:
+        (tmp_path / ".old-out").rename(tmp_path / ".new-out")
+    before = storage.read_json(next(tmp_path.iterdir()) / storage.MANIFEST)
+    with pytest.raises(RuntimeError), storage.replaced(tmp_path / "out"):
+        raise RuntimeError
+    storage.verify(tmp_path / "out")
+    assert storage.read_json(tmp_path / "out" / storage.MANIFEST) == before

@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from typing import Any
@@ -28,6 +29,7 @@ COMMANDS = {
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
 }
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
 _GROUPS = {"tokenizer": "Train and measure tokenizers.", "corpus": "Build and describe corpora."}
 
 
@@ -87,6 +89,19 @@ def _run(words: list[str], is_debugging: bool) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        return _tell(
+            ResourceError(
+                "no-memory",
+                "the memory does not suffice",
+                value=str(error).splitlines()[0] if str(error) else None,
+                remedy="lower --micro-batch-size (pretrain) or --max-tokens (finetune), or take a smaller model",
+                saved="checkpoints stay; the same command with a smaller batch needs another --output",
+            ),
+            is_debugging,
+        )
     except OSError as error:
         if error.filename is None:
             raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.cli import heavy, say
-from unmask.errors import UsageError
+from unmask.errors import DataError, UnmaskError, UsageError
 
 _CHUNK = 1024
 
@@ -19,6 +19,8 @@ def predict(
     pair: list[str] | None = None,
     file: Path | None = None,
     task: str | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
     json: bool = False,
 ) -> None:
     """Answer for texts: classes, or what stands behind a mask.
@@ -31,43 +33,63 @@ def predict(
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
         task: Task to answer; by default the one that the folder was made for.
+        text_column: Column of the text in FILE, if it has another name there.
+        pair_column: Column of the second text in FILE.
         json: Write one JSON object a line.
     """
-    predictor = heavy("unmask.predict:Predictor").load(model, task=task)
+    columns = {"text_column": text_column, "pair_column": pair_column}
+    predictor = heavy("unmask.predict:Predictor").load(model, task=task, columns=columns)
     rows = _rows(predictor.task.text_columns, texts, pair or [], file)
     while chunk := list(itertools.islice(rows, _CHUNK)):
-        places = [place for place, _ in chunk]
-        answers = predictor.predict_rows([row for _, row in chunk], place=lambda index, of=places: of[index])
-        for (_, row), answer in zip(chunk, answers, strict=True):
+        for (_, row), answer in zip(chunk, _answers(predictor, chunk), strict=False):
             say(_record(row, answer) if json else _line(row, answer))
 
 
-def evaluate(file: Path, *, model: Path, task: str | None = None, json: bool = False) -> None:
+def evaluate(
+    file: Path,
+    *,
+    model: Path,
+    task: str | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    json: bool = False,
+) -> None:
     """Score a model on a file of labelled rows.
 
     Args:
         file: Table with the model's text and label columns; for a masked language model, a column of texts.
         model: Model folder.
         task: Task to score; by default the one that the folder was made for.
+        text_column: Column of the text in FILE, if it has another name there.
+        pair_column: Column of the second text in FILE.
+        label_column: Column of the label in FILE.
         json: Write one JSON object.
     """
-    predictor = heavy("unmask.predict:Predictor").load(model, task=task)
-    result = heavy("unmask.evaluate:evaluate")(predictor, heavy("unmask.data.rows:read_table")(file))
+    columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
+    predictor = heavy("unmask.predict:Predictor").load(model, task=task, columns=columns)
+    table = heavy("unmask.data.rows:read_table")(file, predictor.task.columns)
+    result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:
         say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
-        return
+    else:
+        for line in _scores(result):
+            say(line)
+
+
+def _scores(result: Any) -> Iterator[str]:
     for name, value in result.scores.items():
         if isinstance(value, float):
-            say(f"{name:<16} {value:.4f}")
+            yield f"{name:<16} {value:.4f}"
     if "interval" in result.scores:
-        say("95 % interval    {:.4f} to {:.4f}".format(*result.scores["interval"]))
+        yield "95 % interval    {:.4f} to {:.4f}".format(*result.scores["interval"])
     for name, one in result.scores.get("per_class", {}).items():
-        say(f"  {name:<24} P {one['precision']:.3f}  R {one['recall']:.3f}  F1 {one['f1']:.3f}  rows {one['rows']}")
+        yield f"  {name:<24} P {one['precision']:.3f}  R {one['recall']:.3f}  F1 {one['f1']:.3f}  rows {one['rows']}"
     if len(result.scores.get("labels", ())) in range(1, 13):
-        say("confusion (rows: label, columns: answer)")
+        yield "confusion (rows: label, columns: answer)"
         for name, counts in zip(result.scores["labels"], result.scores["confusion"], strict=True):
-            say(f"  {name:<24} " + " ".join(f"{count:>6}" for count in counts))
-    say(f"{result.rows} rows in {result.seconds:.2f} s, {result.rows / max(result.seconds, 1e-9):.0f} a second")
+            yield f"  {name:<24} " + " ".join(f"{count:>6}" for count in counts)
+    yield f"{result.rows} rows in {result.seconds:.2f} s, {result.rows / max(result.seconds, 1e-9):.0f} a second"
 
 
 def verify(folder: Path, *, json: bool = False) -> None:
@@ -86,26 +108,39 @@ def verify(folder: Path, *, json: bool = False) -> None:
         say(f"{found['texts']} certified texts: same ids, logits within {found['difference']:.1e}")
 
 
-def _rows(
-    columns: tuple[str, ...], texts: tuple[str, ...], pairs: list[str], file: Path | None
-) -> Iterator[tuple[object, dict[str, str]]]:
-    if pairs and len(pairs) != len(texts):
+Placed = tuple[object, dict[str, str]]
+
+
+def _answers(predictor: Any, chunk: list[Placed]) -> Iterator[Any]:
+    """Answers of a chunk; those before a bad row are given before its error is raised."""
+    places = [place for place, _ in chunk]
+    rows = [row for _, row in chunk]
+    try:
+        yield from predictor.predict_rows(rows, place=places.__getitem__)
+    except UnmaskError as error:
+        if error.details["place"] in places:
+            yield from predictor.predict_rows(rows[: places.index(error.details["place"])])
+        raise
+
+
+def _rows(columns: tuple[str, ...], texts: tuple[str, ...], pairs: list[str], file: Path | None) -> Iterator[Placed]:
+    if (pairs and len(pairs) != len(texts)) or (file is not None and texts):
         raise UsageError(
-            "unmatched-pairs",
-            f"{len(texts)} texts and {len(pairs)} second texts",
-            remedy="give one --pair for each TEXT",
+            "unmatched-texts",
+            f"{len(texts)} texts, {len(pairs)} second texts" + (" and a file" if file else ""),
+            remedy="give one --pair for each TEXT, and either texts or --file",
         )
     if file is not None and file.suffix != ".txt":
-        table = heavy("unmask.data.rows:read_table")(file)
+        table = heavy("unmask.data.rows:read_table")(file, columns)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))
         return
     if texts:
         given: Iterable[list[str]] = (
-            [list(one) for one in zip(texts, pairs, strict=True)] if pairs else [[t] for t in texts]
+            [list(one) for one in zip(texts, pairs, strict=True)] if pairs else [[text] for text in texts]
         )
         source = "text"
     else:
-        lines = heavy("unmask.data.files:read_lines")(file) if file else (line.rstrip("\r\n") for line in sys.stdin)
+        lines = heavy("unmask.data.files:read_lines")(file) if file else _stdin()
         given = (line.split("\t") if len(columns) > 1 else [line] for line in lines)
         source = str(file or "stdin")
     for number, parts in enumerate(given, 1):
@@ -117,6 +152,20 @@ def _rows(
                 remedy="give the second text with --pair, or after a tab" if len(columns) == 2 else "leave out --pair",
             )
         yield f"{source}:{number}", dict(zip(columns, parts, strict=True))
+
+
+def _stdin() -> Iterator[str]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                "wrong-encoding",
+                f"byte {error.start + 1} of the line is not UTF-8",
+                place=f"stdin:{number}",
+                value=f"0x{line[error.start]:02x}",
+                remedy="pipe it through iconv -t utf-8 first",
+            ) from None
 
 
 def _record(row: dict[str, str], answer: Any) -> dict[str, Any]:

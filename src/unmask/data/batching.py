@@ -36,6 +36,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def truncated_share(self) -> float:
+        """Part of the text's tokens that did not fit."""
+        return self.num_truncated / (self.num_truncated + len(self))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:

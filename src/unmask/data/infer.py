@@ -1,5 +1,6 @@
 """Guess which columns of a table hold text and label, from their names first and their values second."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from unmask.data.rows import Table
 from unmask.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "gold", "y")
+OTHER_NAMES = ("id", "idx", "index", "fold", "split", "lang", "language", "source", "date")
 TEXT_NAMES = ("text", "sentence", "text_a", "review", "message", "content", "body", "query", "question", "comment")
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
@@ -89,7 +91,7 @@ def split_off(labels: list[str], share: float, *, seed: int) -> tuple[list[int],
 
 
 def _label_column(table: Table, taken: tuple[str | None, ...]) -> str:
-    free = [name for name in table.columns if name not in taken]
+    free = [name for name in table.columns if name not in taken and name.strip().lower() not in OTHER_NAMES]
     for name in free:
         if name.strip().lower() in LABEL_NAMES:
             return name
@@ -136,7 +138,15 @@ def _classes(table: Table, label: str) -> tuple[str, ...]:
             value=", ".join(sorted(names)),
             expected="at least two classes",
         )
-    if all(name.lstrip("-").isdecimal() for name in names):
+    if len(table.rows) > 20 and len(names) > len(table.rows) / 2:
+        raise DataError(
+            "too-many-classes",
+            f"the {len(table.rows)} rows have {len(names)} different labels in column '{label}'",
+            place=table.path,
+            expected="classes with several rows each",
+            remedy="name another column: --data.label-column NAME",
+        )
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
@@ -144,7 +154,7 @@ def _classes(table: Table, label: str) -> tuple[str, ...]:
 def _check_header(table: Table) -> None:
     for name in table.columns:
         values = [row[name] for row in table.rows]
-        if name in values and len(set(values)) <= max(2, len(values) // 10):
+        if name in values and name.strip().lower() not in LABEL_NAMES + TEXT_NAMES:
             raise DataError(
                 "no-header",
                 f"the first line seems to be a row, not a header: '{name}' is also a value of its column",

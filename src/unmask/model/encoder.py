@@ -106,6 +106,12 @@ class Encoder(nn.Module):
                 hidden = layer(hidden, layout, dropper)
             return last(hidden, layout, dropper, needed)
 
+    def set_attention_dropout(self, rate: float) -> None:
+        """Train with another dropout of attention probabilities than the config's, which stays as published."""
+        for layer in self.layers:
+            assert isinstance(layer, Layer), "the encoder is made of these alone"
+            layer.attention_dropout = rate
+
     def init_weights(self, seed: int) -> None:
         """Start at random from `seed`: N(0, initializer_range), and 0 in the row of the padding token."""
         init_weights(self, std=self.config.initializer_range, seed=seed)

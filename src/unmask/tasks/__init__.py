@@ -34,4 +34,6 @@ def find_task(name: str) -> "type[Task]":
         task: type[Task] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UsageError("unknown-task", f"the task cannot be imported: {error}", value=name) from None
+    if not isinstance(getattr(task, "settings_class", None), type):
+        raise UsageError("unknown-task", f"'{name}' is no task", expected="a subclass of unmask.tasks.base.Task")
     return task

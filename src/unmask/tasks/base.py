@@ -99,9 +99,19 @@ class Task(nn.Module, ABC):
         """Columns of a row that hold its texts, in order."""
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a labelled file must have."""
+        label = getattr(self.settings, "label_column", None)
+        return self.text_columns if label is None else (*self.text_columns, label)
+
+    @property
     def labels(self) -> list[str] | None:
         """Names of the classes, in the order of the logits; `None` for tasks without classes."""
         return None
+
+    def example(self, text: str) -> Row:
+        """A row that asks this task about a text."""
+        return dict.fromkeys(self.text_columns, text)
 
     def collate(self, features: Sequence[Features]) -> Batch:
         """Pack features into one batch."""
@@ -135,8 +145,11 @@ class Task(nn.Module, ABC):
         Returns:
             Names of this task's parameters that the folder does not have; they keep their random values.
         """
-        is_same_head = model.head == self.head_name and model.labels == self.labels
-        given = {name: value for name, value in model.state_dict.items() if is_same_head or name.startswith("encoder.")}
+        kept: tuple[str, ...] = ("encoder.",)
+        if model.head == self.head_name:
+            is_pooler = "head.dense.weight" in model.state_dict and "head.out.weight" in model.missing
+            kept += ("head.",) if is_pooler or model.labels == self.labels else ()
+        given = {name: value for name, value in model.state_dict.items() if name.startswith(kept)}
         return sorted(self.load_state_dict(given, strict=False).missing_keys)
 
 
@@ -152,7 +165,7 @@ def text_of(row: Row, column: str, where: object) -> str:
             f"there is no column '{column}'",
             place=where,
             expected=f"one of the columns {', '.join(row)}",
-            remedy="name the column in the settings of the task, such as --data.text-column NAME",
+            remedy="name the file's column: --text-column NAME, --pair-column NAME, --label-column NAME",
         )
     text = row[column]
     if not text.strip():

@@ -42,7 +42,7 @@ class ClassPrediction(Prediction):
         label: the most probable class.
         score: its probability.
         scores: probability of every class.
-        truncated_share: part of the text's pieces that did not fit into the model.
+        truncated_share: part of the text's tokens that did not fit into the model.
     """
 
     label: str
@@ -112,7 +112,7 @@ class Classification(Task):
                     label=self.settings.labels[best],
                     score=scores[best],
                     scores=dict(zip(self.settings.labels, scores, strict=True)),
-                    truncated_share=one.num_truncated / (one.num_truncated + len(one)),
+                    truncated_share=one.truncated_share,
                 )
             )
         return answers

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,13 +69,17 @@ class FillPrediction(Prediction):
 
     Attributes:
         text: the text with each mask filled by its best candidate.
-        masks: the masked places, in order.
-        nll: mean negative log-likelihood of the true pieces in nats, where the text was masked for scoring.
-        hits: share of the true pieces that were the best candidate, likewise.
+        masks: the masked places, in order; none where the text was masked for scoring.
+        truncated_share: part of the text's tokens that did not fit into the model.
+        num_scored: true pieces that were hidden for scoring.
+        nll: their mean negative log-likelihood in nats.
+        hits: share of them that were the most probable piece.
     """
 
     text: str
     masks: tuple[Mask, ...]
+    truncated_share: float = 0.0
+    num_scored: int = 0
     nll: float | None = None
     hits: float | None = None
 
@@ -98,7 +104,7 @@ class MaskedLM(Task):
         return MaskedLMHead(self.config, self.encoder.embeddings.word)
 
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
-        """Encode texts with mask strings as they are; mask the others by a fixed key, to be scored."""
+        """Encode texts with mask strings as they are; in training, mask the others by a key of the text itself."""
         features = []
         for at, row in enumerate(rows):
             text = text_of(row, self.settings.text_column, place(at))
@@ -116,7 +122,15 @@ class MaskedLM(Task):
                 )
             targets = (asked.astype(np.int64), np.full(len(asked), -1, dtype=np.int64))
             if not len(asked):
-                masked = self._mask_for_scoring(ids, at)
+                if not is_training:
+                    raise DataError(
+                        "no-mask",
+                        "the text has no mask to fill",
+                        place=place(at),
+                        value=text,
+                        remedy=f"write {self.tokenizer.mask_token} where a word is to stand",
+                    )
+                masked = self._mask_for_scoring(ids)
                 ids, targets = masked.input_ids, (masked.positions, masked.labels)
             features.append(
                 Features(
@@ -142,10 +156,10 @@ class MaskedLM(Task):
     def decode(self, logits: Tensor, features: Sequence[Features], rows: Sequence[Row]) -> list[FillPrediction]:
         """The best pieces of each mask, and the likelihood of the true ones where they are known."""
         sizes = [len(one.targets[0]) if one.targets else 0 for one in features]
-        answers = []
-        for one, row, part in zip(features, rows, logits.float().log_softmax(-1).split_with_sizes(sizes), strict=True):
-            answers.append(self._fill(part, one, row[self.settings.text_column]))
-        return answers
+        return [
+            self._fill(part.float().log_softmax(-1), one, row[self.settings.text_column])
+            for one, row, part in zip(features, rows, logits.split_with_sizes(sizes), strict=True)
+        ]
 
     def score(self, predictions: Sequence[FillPrediction], rows: Sequence[Row]) -> dict[str, Any]:
         """Nats per masked token, perplexity and top-1 accuracy over the texts that were masked for scoring."""
@@ -156,7 +170,7 @@ class MaskedLM(Task):
                 "all texts have masks of their own, so the true pieces are unknown",
                 remedy="evaluate on texts without mask strings",
             )
-        weights = np.array([len(one.masks) for one in scored])
+        weights = np.array([one.num_scored for one in scored])
         nats = float(np.average([one.nll for one in scored], weights=weights))
         hits = float(np.average([one.hits for one in scored], weights=weights))
         return {
@@ -166,54 +180,100 @@ class MaskedLM(Task):
             "masked_tokens": int(weights.sum()),
         }
 
-    def _mask_for_scoring(self, ids: np.ndarray, index: int) -> Masked:
-        allowed = np.setdiff1d(np.arange(self.config.vocab_size, dtype=np.int32), self.tokenizer.special_ids)
+    def example(self, text: str) -> Row:
+        """A row with this text and a mask behind it."""
+        return {self.settings.text_column: f"{text} {self.tokenizer.mask_token}"}
+
+    @cached_property
+    def _allowed_ids(self) -> np.ndarray:
+        return np.setdiff1d(np.arange(self.tokenizer.vocab_size, dtype=np.int32), self.tokenizer.special_ids)
+
+    @cached_property
+    def _fitting(self) -> Tensor:
+        """Which ids can stand in a text, (V,) bool: no special tokens, no parts of a character."""
+        fits = torch.zeros(self.config.vocab_size, dtype=torch.bool)
+        whole = [index for index in self._allowed_ids.tolist() if "\ufffd" not in self.tokenizer.decode([index])]
+        fits[whole] = True
+        return fits
+
+    def _mask_for_scoring(self, ids: np.ndarray) -> Masked:
+        """Masks that depend on the text alone, so that it is scored alike in any file and place."""
         return mask(
             ids,
             np.array([0, len(ids)], dtype=np.int32),
             np.isin(ids, self.tokenizer.special_ids),
-            sample_ids=np.array([index]),
+            sample_ids=np.array([xxhash.xxh3_64_intdigest(ids.tobytes()) >> 1]),
             epochs=np.array([0]),
             seed=EVALUATION_SEED,
             config=self.settings.masking,
             mask_id=self.tokenizer.mask_id,
-            allowed_ids=allowed,
+            allowed_ids=self._allowed_ids,
         )
 
     def _fill(self, log_probs: Tensor, features: Features, text: str) -> FillPrediction:
         assert features.targets is not None, "encode sets targets"
         assert features.offsets is not None, "encode sets offsets"
         positions, labels = features.targets
-        values, ids = log_probs.topk(min(self.settings.top_k, log_probs.shape[-1]), dim=-1)
-        spans = [(int(start), int(end)) for start, end in features.offsets[positions]]
-        best = [self._spelt(text, span, int(row[0])) for span, row in zip(spans, ids, strict=True)]
-        masks = []
-        for span, row, scores in zip(spans, ids.tolist(), values.exp().tolist(), strict=True):
-            candidates = [
-                Candidate(self.tokenizer.piece(piece), score, _put(text, [self._spelt(text, span, piece)]))
-                for piece, score in zip(row, scores, strict=True)
-            ]
-            masks.append(Mask(span[0], span[1], tuple(candidates)))
-        filled = FillPrediction(text=_put(text, best), masks=tuple(masks))
         if len(labels) and labels[0] >= 0:
-            gold = torch.from_numpy(labels)
-            nll = -log_probs.gather(1, gold[:, None]).mean().item()
-            hits = (ids[:, 0] == gold).float().mean().item()
-            return FillPrediction(filled.text, filled.masks, nll, hits)
-        return filled
+            gold = torch.from_numpy(labels).to(log_probs.device)
+            return FillPrediction(
+                text,
+                (),
+                features.truncated_share,
+                num_scored=len(labels),
+                nll=-log_probs.gather(1, gold[:, None]).mean().item(),
+                hits=(log_probs.argmax(-1) == gold).float().mean().item(),
+            )
+        log_probs = log_probs.masked_fill(~self._fitting.to(log_probs.device), -torch.inf)
+        values, ids = log_probs.topk(min(self.settings.top_k, int(self._fitting.sum())), dim=-1)
+        spans = [(int(start), int(end)) for start, end in features.offsets[positions]]
+        edits = [
+            [spelt(text, span, self.tokenizer.piece(piece), self.tokenizer.family) for piece in row]
+            for span, row in zip(spans, ids.tolist(), strict=True)
+        ]
+        masks = [
+            Mask(
+                *span,
+                tuple(
+                    Candidate(self.tokenizer.piece(piece), score, put(text, [edit]))
+                    for piece, score, edit in zip(row, scores, choices, strict=True)
+                ),
+            )
+            for span, row, scores, choices in zip(spans, ids.tolist(), values.exp().tolist(), edits, strict=True)
+        ]
+        return FillPrediction(put(text, [choices[0] for choices in edits]), tuple(masks), features.truncated_share)
 
-    def _spelt(self, text: str, span: tuple[int, int], piece: int) -> tuple[int, int, str]:
-        """Where and what to write for a piece: its own leading space replaces one that stands before the mask."""
-        word = self.tokenizer.piece(piece)
-        start = span[0]
-        if word.startswith(" ") or self.tokenizer.family == "roberta":
-            start = len(text[:start].rstrip(" ")) if start else 0
-        if start == 0:
-            word = word.lstrip(" ")
-        return start, span[1], word
+
+def spelt(text: str, span: tuple[int, int], piece: str, family: str) -> tuple[int, int, str]:
+    """Where in a text to write what, so that the piece stands at the mask as its tokenizer would cut it.
+
+    Args:
+        text: with the mask string at `span`.
+        span: characters of the mask string.
+        piece: readable text of the piece.
+        family: of the tokenizer. Byte-level BPE and Unigram carry their space in the piece, and their mask eats the
+            one before it; WordPiece marks what goes on with `##` and has no spaces.
+
+    Returns:
+        Start and end of what is replaced, and the replacement.
+    """
+    start, end = span
+    bare = len(text[:start].rstrip())
+    if family == "bert":
+        if piece.startswith("##"):
+            return bare, end, piece.removeprefix("##")
+        is_glued = bare == start and start > 0 and _joins(text[start - 1]) and _joins(piece[0])
+        return start, end, f" {piece}" if is_glued else piece
+    return (bare, end, piece) if bare else (0, end, piece.lstrip(" "))
 
 
-def _put(text: str, edits: list[tuple[int, int, str]]) -> str:
+def put(text: str, edits: list[tuple[int, int, str]]) -> str:
+    """The text with each part replaced; the parts stand in order and do not overlap."""
     for start, end, word in reversed(edits):
         text = text[:start] + word + text[end:]
     return text
+
+
+def _joins(character: str) -> bool:
+    """Whether two such characters side by side would be one word: letters and digits, but no Han."""
+    return character.isalnum() and not "\u2e80" <= character <= "\u9fff"

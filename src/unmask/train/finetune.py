@@ -14,11 +14,11 @@ from unmask.config import resolve
 from unmask.data.batching import Batch, Features, shuffled_batches
 from unmask.data.infer import Columns, infer_columns, split_off
 from unmask.data.rows import Table, read_table
-from unmask.errors import UsageError
+from unmask.errors import DataError, UsageError
 from unmask.evaluate import Evaluation, evaluate
 from unmask.model.config import EncoderConfig
-from unmask.predict import Predictor
-from unmask.runtime import Stop, machine, stoppable, use_cpu
+from unmask.predict import Predictor, say_truncated
+from unmask.runtime import stoppable
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
 from unmask.tokenizer.load import Tokenizer
@@ -27,7 +27,7 @@ from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
 from unmask.train.report import write_report
 from unmask.train.run import Progress, Run
-from unmask.train.settings import FinetuneSettings
+from unmask.train.settings import FinetuneSettings, ModelSettings
 
 log = logging.getLogger("unmask")
 
@@ -91,19 +91,22 @@ def finetune(
         raise UsageError(
             "no-finetuning", f"the task '{task}' is trained by `unmask pretrain`", expected="classification"
         )
-    start = load_model(model) if model is not None else None
+    start = load_model(model, head=kind.head_name) if model is not None else None
     settings = resolve(FinetuneSettings, {"optim": {"lr": _usual_lr(start)}}, *given)
+    if start is not None and settings.model != ModelSettings():
+        raise UsageError(
+            "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
+        )
     data = _read(file, dev, settings)
-    inputs = {"file": str(file), "hash": storage.digest(file), "model": str(model or "random"), "task": task}
-    with Run.open(output, settings, inputs | ({"dev": str(dev)} if dev else {})) as run:
+    inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
+    with Run.open(output, settings, inputs | ({"dev": storage.digest(dev)} if dev else {})) as run:
         if run.is_finished:
             log.info("this run is finished: %s", run.model)
         else:
             _Finetuning(run, data, settings).train(kind, start)
         final = run.events("final")[-1]
-        return FinetuneResult(
-            run.model, run.folder / "report.html", kind.main_metric, final["scores"], final["best_step"]
-        )
+        metric = settings.metric or kind.main_metric
+        return FinetuneResult(run.model, run.folder / "report.html", metric, final["scores"], final["best_step"])
 
 
 class _Finetuning:
@@ -113,33 +116,39 @@ class _Finetuning:
         self.run = run
         self.data = data
         self.settings = settings
+        self.state: dict[str, Any] = {"best_step": 0, "best_score": None, "worse": 0}
 
     def train(self, kind: type[Task], start: Model | None) -> None:
         """Train, keep the weights of the best evaluation, write report and model."""
         settings = self.settings
-        use_cpu(settings.machine.threads or None)
-        where = machine(settings.machine.dtype, settings.machine.device)
+        where = self.run.machine(settings.machine)
         task = self._build(kind, start)
         features = task.encode(self.data.train.rows, place=self.data.train.place, is_training=True)
         task.encode(self.data.dev.rows, place=self.data.dev.place, is_training=True)
-        self._explain(task, features, where.note)
+        self._explain(task, features)
         lengths = np.array([len(one) for one in features])
         per_epoch = len(shuffled_batches(lengths, batch_size=settings.batch_size, seed=settings.seed, epoch=0))
         max_steps = per_epoch * settings.epochs
         trainer = Trainer(task, settings.optim, max_steps=max_steps, machine=where, seed=settings.seed)
-        state = self.run.restore(trainer) or {"best_step": 0, "best_score": None, "worse": 0}
+        self.state = self.run.restore(trainer) or self.state
         progress = Progress(self.run, max_steps, settings.log_every)
-        batches = self._batches(task, features, lengths, trainer.step, per_epoch)
+        predictor = Predictor(task, where=where)
+        batches = () if self._is_over() else self._batches(task, features, lengths, trainer.step, per_epoch)
         with stoppable() as stop:
-            for step in trainer.fit(batches) if not _is_over(state, settings, trainer) else ():
+            for step in self.run.steps(trainer, batches, lambda: self.state):
                 progress.show(step)
-                if step.step % per_epoch == 0:
-                    state = self._evaluate(task, step.step, per_epoch, state)
-                    self.run.save(trainer, state, keep=_KEEP)
-                self._leave_if_asked(stop, trainer, state)
-                if _is_over(state, settings, trainer):
+                is_epoch = step.step % per_epoch == 0
+                if is_epoch:
+                    self._evaluate(predictor, step.step, per_epoch)
+                if is_epoch or step.step % settings.save_every == 0:
+                    self.run.save(trainer, self.state, keep=_KEEP)
+                self.run.end_if_asked(stop, trainer, self.state, keep=_KEEP)
+                if self._is_over():
                     break
-        self._finish(trainer, state)
+        self._finish(trainer)
+
+    def _is_over(self) -> bool:
+        return bool(self.state["worse"] >= self.settings.patience)
 
     def _build(self, kind: type[Task], start: Model | None) -> Task:
         columns, settings = self.data.columns, self.settings
@@ -165,17 +174,16 @@ class _Finetuning:
                 config.num_hidden_layers, config.hidden_size, tokenizer.vocab_size,
             )  # fmt: skip
         else:
-            tokenizer = start.tokenizer
-            update = {"attention_probs_dropout_prob": settings.model.attention_probs_dropout_prob}
-            config = start.config.model_copy(update=update)
+            config, tokenizer = start.config, start.tokenizer
         task = kind(config, tokenizer, kind.settings_class.model_validate(values))
+        task.encoder.set_attention_dropout(settings.attention_dropout)
         task.init_weights(settings.seed)
         if start is not None:
             fresh = task.load_weights(start)
             log.info("weights taken over; new for this task, with random values: %s", ", ".join(fresh) or "nothing")
         return task
 
-    def _explain(self, task: Task, features: list[Features], note: str) -> None:
+    def _explain(self, task: Task, features: list[Features]) -> None:
         columns, data, settings = self.data.columns, self.data, self.settings
         text = " + ".join(task.text_columns)
         log.info(
@@ -185,16 +193,18 @@ class _Finetuning:
             "%d rows to train on, %d to choose the best epoch (%s)", len(data.train.rows), len(data.dev.rows), data.note
         )
         log.info(
-            "up to %d epochs in batches of %d, learning rate %g, %s",
-            settings.epochs, settings.batch_size, settings.optim.lr, note,
-        )  # fmt: skip
-        cut = [one.num_truncated for one in features if one.num_truncated]
-        if cut:
-            total = sum(len(one) + one.num_truncated for one in features)
+            "up to %d epochs in batches of %d, learning rate %g",
+            settings.epochs,
+            settings.batch_size,
+            settings.optim.lr,
+        )
+        say_truncated(features)
+        known = {tuple(row[name] for name in task.text_columns) for row in data.train.rows}
+        shared = sum(tuple(row[name] for name in task.text_columns) in known for row in data.dev.rows)
+        if shared:
             log.warning(
-                "%d of %d texts are longer than the model's input: %.1f %% of all tokens are cut off",
-                len(cut), len(features), 100 * sum(cut) / total,
-            )  # fmt: skip
+                "%d of %d dev texts stand in the training rows too: the scores flatter", shared, len(data.dev.rows)
+            )
 
     def _batches(
         self, task: Task, features: list[Features], lengths: np.ndarray, step: int, per_epoch: int
@@ -211,49 +221,59 @@ class _Finetuning:
         num_parts = -(-int(lengths[rows].sum()) // self.settings.max_tokens)
         return np.array_split(rows, min(num_parts, len(rows)))
 
-    def _evaluate(self, task: Task, step: int, per_epoch: int, state: dict[str, Any]) -> dict[str, Any]:
-        where = machine(self.settings.machine.dtype, self.settings.machine.device)
-        result = evaluate(Predictor(task, where=where), self.data.dev)
-        score = result.main_score
+    def _evaluate(self, predictor: Predictor, step: int, per_epoch: int) -> None:
+        result = evaluate(predictor, self.data.dev)
+        metric = self.settings.metric or result.main_metric
         numbers = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
+        if metric not in numbers:
+            raise UsageError(
+                "unknown-metric", f"the task has no score '{metric}'", place="metric", expected=", ".join(numbers)
+            )
         self.run.log("evaluation", step=step, epoch=step // per_epoch, **numbers)
-        best = state["best_score"]
-        is_better = best is None or (score > best if task.higher_is_better else score < best)
-        log.info(
-            "epoch %d: dev %s %.4f%s",
-            step // per_epoch,
-            result.main_metric,
-            score,
-            "  (best so far)" if is_better else "",
-        )
+        score, best = numbers[metric], self.state["best_score"]
+        is_better = best is None or (score > best if predictor.task.higher_is_better else score < best)
+        log.info("epoch %d: dev %s %.4f%s", step // per_epoch, metric, score, "  (best so far)" if is_better else "")
         if is_better:
-            return {"best_step": step, "best_score": score, "worse": 0}
-        return state | {"worse": state["worse"] + 1}
+            self.state = {"best_step": step, "best_score": score, "worse": 0}
+        else:
+            self.state |= {"worse": self.state["worse"] + 1}
 
-    def _leave_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any]) -> None:
-        self.run.end_if_asked(stop, trainer, state, keep=_KEEP)
-
-    def _finish(self, trainer: Trainer, state: dict[str, Any]) -> None:
-        self.run.load_weights(trainer, state["best_step"])
-        result = evaluate(Predictor(trainer.task), self.data.dev)
-        self.run.log("final", best_step=state["best_step"], scores=result.scores)
-        write_report(self.run, "Fine-tuning", result.scores, _worst(result, self.data, trainer.task))
+    def _finish(self, trainer: Trainer) -> None:
+        """Score the kept weights as users will run them, on the CPU in float32, and write report and model."""
+        best_step = self.state["best_step"]
+        self.run.load_weights(trainer, best_step)
+        task = trainer.task.cpu()
+        result = evaluate(Predictor(task), self.data.dev)
+        self.run.log("final", step=trainer.step, best_step=best_step, scores=result.scores)
+        write_report(self.run, "Fine-tuning", result.scores, _worst(result, self.data, task))
         fingerprint = storage.digest(self.data.train.path)
-        write_model(self.run, trainer.task, self.settings, {self.data.train.path.name: fingerprint})
-
-
-def _is_over(state: dict[str, Any], settings: FinetuneSettings, trainer: Trainer) -> bool:
-    return state["worse"] >= settings.patience or trainer.step >= trainer.max_steps
+        write_model(self.run, task, self.settings, {self.data.train.path.name: fingerprint})
 
 
 def _read(file: Path, dev: Path | None, settings: FinetuneSettings) -> _Data:
-    table = read_table(file)
     asked = settings.data
+    named = [name for name in (asked.text_column, asked.pair_column, asked.label_column) if name is not None]
+    table = read_table(file, named if asked.text_column and asked.label_column else None)
     columns = infer_columns(table, text=asked.text_column, pair=asked.pair_column, label=asked.label_column)
     if dev is not None:
-        return _Data(columns, table, read_table(dev), str(dev))
+        used = [name for name in (columns.text, columns.pair, columns.label) if name is not None]
+        return _Data(columns, table, read_table(dev, used), str(dev))
     rest, chosen = split_off([row[columns.label] for row in table.rows], asked.dev_share, seed=settings.seed)
+    if not chosen:
+        raise DataError(
+            "too-few-rows",
+            "no label has two rows, so none can be held out",
+            place=file,
+            remedy="add rows, or give a file of their own for the choice of the best epoch: --dev FILE",
+        )
     return _Data(columns, _part(table, rest), _part(table, chosen), "split off")
+
+
+def _fingerprint(model: Path | None) -> str:
+    """Hash of a model folder's weights; `random` without a folder."""
+    if model is None:
+        return "random"
+    return "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
 
 
 def _part(table: Table, indices: list[int]) -> Table:

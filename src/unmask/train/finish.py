@@ -4,10 +4,6 @@ import json
 import platform
 from typing import Any
 
-import tokenizers
-import torch
-
-import unmask
 from unmask.checkpoint import save_model
 from unmask.config import Settings
 from unmask.golden import make_golden
@@ -26,7 +22,6 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
         data: names and fingerprints of what the model was trained on.
     """
     task = task.cpu().eval()
-    versions = {"unmask": unmask.__version__, "torch": torch.__version__, "tokenizers": tokenizers.__version__}
     save_model(
         run.model,
         config=task.config,
@@ -37,7 +32,6 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
         meta={
             "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
             "data": data,
-            "versions": versions,
         },
         card=_card(run, task, settings, data),
         golden=make_golden(task),
@@ -46,7 +40,8 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
 
 def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str:
     steps = run.events("step")
-    scores = _scores(run)
+    final = run.events("final")[-1]
+    scores = {name: value for name, value in final["scores"].items() if isinstance(value, int | float)}
     tags = {"masked_lm": "fill-mask", "classification": "text-classification"}
     shape = task.config
     lines = [
@@ -75,12 +70,16 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
         "",
         "## Results",
         "",
-        *(f"* {name}: {value}" for name, value in scores.items()),
+        "On the held-out part of the corpus:"
+        if task.labels is None
+        else "On the dev rows, which also chose the epoch:",
+        "",
+        *(f"* {name}: {value:.4f}" for name, value in scores.items()),
         "",
         "## Training",
         "",
         *(f"* {name}: {value}" for name, value in data.items()),
-        f"* optimizer steps: {steps[-1]['step'] if steps else 0}",
+        f"* optimizer steps: {final['step']}" + (f", kept: {final['best_step']}" if "best_step" in final else ""),
         f"* logged time of steps: {clock(_logged_seconds(steps))} on {machine().name} ({platform.machine()})",
         f"* tokens a second, median of the log: {_median([event['tokens_per_second'] for event in steps]):,.0f}",
         "",
@@ -102,18 +101,6 @@ def _example(task: Task) -> str:
     if task.name == "masked_lm":
         return json.dumps(f"The first {task.tokenizer.mask_token} of the day.")
     return "(" + ", ".join('"a text"' for _ in task.text_columns) + ")" if len(task.text_columns) > 1 else '"a text"'
-
-
-def _scores(run: Run) -> dict[str, str]:
-    events = run.events("evaluation")
-    if not events:
-        return {}
-    last = max(events, key=lambda event: event["step"])
-    return {
-        name: f"{value:.4f}" if isinstance(value, float) else str(value)
-        for name, value in last.items()
-        if name not in ("event", "time") and isinstance(value, int | float | str)
-    }
 
 
 def _logged_seconds(steps: list[dict[str, Any]]) -> float:

@@ -99,9 +99,7 @@ class Trainer:
             raise NumericError(
                 "not-finite",
                 f"step {step}: loss {loss}, gradient norm {norm}",
-                remedy="lower --optim.lr or set --optim.max-grad-norm; start the same command again to go on from the "
-                "last checkpoint",
-                saved=f"the weights of step {self.step} were not touched",
+                remedy="start anew with a lower --optim.lr or a lower --optim.max-grad-norm, and another --output",
             )
         factor = linear_schedule(step, max_steps=self.max_steps, warmup_ratio=self.settings.warmup_ratio)
         for group in self.optimizer.param_groups:

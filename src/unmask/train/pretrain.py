@@ -14,7 +14,7 @@ from unmask.data.blocks import MaskedBlocks
 from unmask.data.corpus import Corpus
 from unmask.data.packing import FullSentences
 from unmask.model.config import EncoderConfig
-from unmask.runtime import Machine, machine, stoppable, use_cpu
+from unmask.runtime import Machine, stoppable
 from unmask.tasks.base import Task
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.tokenizer.load import Tokenizer
@@ -60,14 +60,15 @@ def pretrain(corpus_folder: Path, output: Path, settings: PretrainSettings) -> P
     """
     corpus = Corpus.open(corpus_folder)
     tokenizer = Tokenizer.load(Path(corpus_folder) / "tokenizer")
-    with Run.open(output, settings, {"corpus": str(corpus_folder), "fingerprint": corpus.fingerprint}) as run:
+    with Run.open(output, settings, {"corpus": corpus.fingerprint}) as run:
         if not run.is_finished:
             _train(run, corpus, tokenizer, settings)
         else:
             log.info("this run is finished: %s", run.model)
-        final = run.events("evaluation")[-1]
+        final = run.events("final")[-1]
+        scores = final["scores"]
         return PretrainResult(
-            run.model, run.folder / "report.html", final["step"], final["loss"], math.exp(min(700.0, final["loss"]))
+            run.model, run.folder / "report.html", final["step"], scores["nats_per_token"], scores["perplexity"]
         )
 
 
@@ -84,13 +85,11 @@ def held_out_loss(task: Task, batches: Iterable[Batch], where: Machine) -> float
 
 
 def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSettings) -> None:
-    use_cpu(settings.machine.threads or None)
-    where = machine(settings.machine.dtype, settings.machine.device)
+    where = run.machine(settings.machine)
     task = _network(tokenizer, settings)
     blocks = _blocks(corpus, tokenizer, settings, task.config.position_offset)
     trainer = Trainer(task, settings.optim, max_steps=settings.max_steps, machine=where, seed=settings.seed)
     epochs = settings.max_steps * settings.global_batch_size / blocks.num_training
-    log.info("%s, %s (%s), %d threads", where.name, str(where.dtype).removeprefix("torch."), where.note, where.threads)
     log.info(
         "%s tokens in %s blocks of %d, %.1f epochs; %s parameters",
         f"{corpus.num_tokens:,}", f"{blocks.num_training:,}", settings.block_length, epochs,
@@ -102,7 +101,7 @@ def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSet
     )
     progress = Progress(run, settings.max_steps, settings.log_every)
     with stoppable() as stop:
-        for step in trainer.fit(steps) if trainer.step < settings.max_steps else ():
+        for step in run.steps(trainer, steps, dict):
             progress.show(step)
             is_last = step.step == settings.max_steps
             if is_last or step.step % settings.eval_every == 0:
@@ -112,8 +111,9 @@ def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSet
             if is_last or step.step % settings.save_every == 0:
                 run.save(trainer, {}, keep=settings.keep_checkpoints)
             run.end_if_asked(stop, trainer, {}, keep=settings.keep_checkpoints)
-    final = run.events("evaluation")[-1]["loss"]
-    scores = {"nats per masked token, held out": final, "perplexity, held out": math.exp(min(700.0, final))}
+    loss = held_out_loss(task, blocks.held_out(settings.micro_batch_size), where)
+    scores = {"nats_per_token": loss, "perplexity": math.exp(min(700.0, loss))}
+    run.log("final", step=trainer.step, scores=scores)
     write_report(run, "Pre-training", scores)
     write_model(run, task, settings, {"corpus": corpus.fingerprint})
 

@@ -6,22 +6,27 @@ import logging
 import shutil
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from safetensors.torch import load_file, save
 
 from unmask import storage
-from unmask.config import Settings
-from unmask.errors import ArtefactError, InterruptedRunError, UsageError
-from unmask.runtime import Stop
+from unmask.config import Settings, to_toml
+from unmask.data.batching import Batch
+from unmask.errors import ArtefactError, InterruptedRunError, NumericError, UsageError
+from unmask.runtime import Machine, Stop, machine, use_cpu
 from unmask.train.fit import Step, Trainer
+from unmask.train.settings import MachineSettings
 
 log = logging.getLogger("unmask")
+
+
+# Settings that decide how a run talks and where it computes, not what comes out; they may change when it goes on.
+_FREE = ("machine", "log_every", "save_every", "keep_checkpoints")
 
 
 class Run:
@@ -36,19 +41,22 @@ class Run:
     def __init__(self, folder: Path, settings: Settings, inputs: dict[str, str]) -> None:
         self.folder = folder
         self._checkpoints = folder / "checkpoints"
-        wanted = settings.model_dump(mode="json", exclude_none=True) | {"inputs": inputs}
-        config = folder / "config.toml"
-        if config.is_file():
-            _refuse_other(config, tomllib.loads(config.read_text("utf-8")), wanted)
-        elif any(path.name != ".lock" for path in folder.iterdir()):
+        self._events = folder / "events.jsonl"
+        config, fingerprints = folder / "config.toml", folder / "inputs.json"
+        if config.is_file() and fingerprints.is_file():
+            wanted = settings.model_dump(mode="json", exclude_none=True) | {"inputs": inputs}
+            stored = tomllib.loads(config.read_text("utf-8")) | {"inputs": storage.read_json(fingerprints)}
+            _refuse_other(folder, stored, wanted)
+            _end_torn_line(self._events)
+        elif any(path.name not in (".lock", config.name) for path in folder.iterdir()):
             raise UsageError(
                 "foreign-folder",
                 "the output folder holds something that is not a run",
                 place=folder,
                 remedy="choose an empty or a new folder",
             )
-        else:
-            storage.write_text(config, tomli_w.dumps(wanted))
+        storage.write_text(config, to_toml(settings))
+        storage.write_text(fingerprints, json.dumps(inputs, indent=1) + "\n")
 
     @classmethod
     @contextlib.contextmanager
@@ -72,16 +80,31 @@ class Run:
         """Whether the run has come to its end before."""
         return (self.model / storage.MANIFEST).is_file()
 
+    def machine(self, asked: MachineSettings) -> Machine:
+        """The machine to compute on; its number format stays that of the run's start, unless it is asked for."""
+        path = self.folder / "machine.json"
+        before = storage.read_json(path) if path.is_file() else {}
+        dtype = before.get("dtype", "auto") if asked.dtype == "auto" else asked.dtype
+        use_cpu(asked.threads or None)
+        where = machine(dtype, asked.device)
+        now = {"name": where.name, "dtype": str(where.dtype).removeprefix("torch."), "threads": where.threads}
+        other = [name for name, value in now.items() if value != before.get(name, value)]
+        changes = [f"{name} {before[name]} -> {now[name]}" for name in other]
+        if changes:
+            log.warning("this run began elsewhere, so the last bits may differ: %s", ", ".join(changes))
+        storage.write_text(path, json.dumps(now, indent=1) + "\n")
+        log.info("%s, %s (%s), %d threads", where.name, now["dtype"], where.note, where.threads)
+        return where
+
     def log(self, kind: str, **values: Any) -> None:
         """Append one event to events.jsonl."""
         record = {"event": kind, "time": round(time.time(), 3), **values}
-        with storage.full_disk_is_an_error(self.folder), (self.folder / "events.jsonl").open("a") as file:
+        with storage.full_disk_is_an_error(self.folder), self._events.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of one kind, the last one of each step, in order."""
-        path = self.folder / "events.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        lines = self._events.read_text("utf-8").splitlines() if self._events.is_file() else []
         found: dict[int, dict[str, Any]] = {}
         for line in lines:
             with contextlib.suppress(ValueError):
@@ -115,14 +138,18 @@ class Run:
         Raises:
             ArtefactError: there are checkpoints, but none is valid; nothing starts anew in silence.
         """
-        rejected = []
+        rejected: list[str] = []
+        aside: list[Path] = []
         for folder in self._found():
             try:
                 storage.verify(folder)
             except ArtefactError as error:
                 rejected.append(f"{folder.name}: {error.reason}")
                 log.warning("rejected %s", rejected[-1])
+                aside.append(folder)
                 continue
+            for bad in aside:
+                bad.rename(bad.with_name(f"rejected-{bad.name}-{time.time_ns()}"))
             state: dict[str, Any] = storage.read_json(folder / "state.json")
             trainer.task.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
             _restore_optimizer(trainer, load_file(folder / "optimizer.safetensors"))
@@ -143,6 +170,19 @@ class Run:
         folder = self._checkpoints / f"step-{step:09d}"
         storage.verify(folder)
         trainer.task.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+
+    def steps(
+        self, trainer: Trainer, batches: Iterable[Sequence[Batch]], state: Callable[[], dict[str, Any]]
+    ) -> Iterator[Step]:
+        """The trainer's steps; before a step that is not finite ends the run, the weights before it are saved."""
+        if trainer.step >= trainer.max_steps:
+            return
+        try:
+            yield from trainer.fit(batches)
+        except NumericError as error:
+            folder = self.save(trainer, state(), keep=1 << 30)
+            error.details["saved"] = f"the weights of step {trainer.step}, which are finite: {folder}"
+            raise
 
     def end_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any], *, keep: int) -> None:
         """Save and leave when the process was asked to stop."""
@@ -192,7 +232,10 @@ def clock(seconds: float) -> str:
 
 
 def _refuse_other(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    before, now = _flat(stored), _flat(json.loads(json.dumps(wanted)))
+    before, now = (
+        _flat({name: value for name, value in values.items() if name not in _FREE})
+        for values in (stored, json.loads(json.dumps(wanted)))
+    )
     changed = [
         f"{name} {before.get(name, 'unset')!r} -> {now.get(name, 'unset')!r}"
         for name in sorted(before.keys() | now.keys())
@@ -201,11 +244,18 @@ def _refuse_other(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) ->
     if changed:
         raise UsageError(
             "other-run",
-            f"the folder belongs to a run with other settings: {'; '.join(changed[:8])}",
+            f"the folder belongs to a run with other settings or data: {'; '.join(changed[:8])}",
             place=path,
             remedy="use the same settings to go on with it, or another --output",
             saved="the run in the folder is untouched",
         )
+
+
+def _end_torn_line(path: Path) -> None:
+    """Close a line that a killed process left unfinished, so that the next event is not lost in it."""
+    if path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        with path.open("a") as file:
+            file.write("\n")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -49,6 +49,15 @@ class OptimSettings(Settings):
     """Longest gradient, longer ones are scaled down; 0 turns it off, as in the paper's pre-training."""
 
 
+class FinetuneOptimSettings(OptimSettings):
+    """AdamW for fine-tuning (Liu et al. 2019, table 10)."""
+
+    lr: Annotated[float, Field(gt=0)] = 2e-5
+    """Peak learning rate; when it is not given it is chosen by the model's width, from 1e-5 to 1e-4, and printed."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled weight decay."""
+
+
 class MachineSettings(Settings):
     """What to run on."""
 
@@ -73,7 +82,7 @@ class PretrainSettings(Settings):
     """Blocks of one optimizer step."""
     micro_batch_size: Count = 32
     """Blocks of one forward pass; the global batch is summed up over several."""
-    eval_blocks: Annotated[int, Field(ge=0)] = 256
+    eval_blocks: Count = 256
     """Blocks that are held out and scored with fixed masks."""
     eval_every: Count = 200
     """Steps between evaluations."""
@@ -123,11 +132,17 @@ class FinetuneSettings(Settings):
     """Most tokens of one forward pass; a larger batch is summed up over several."""
     log_every: Count = 10
     """Steps between lines of progress."""
+    save_every: Count = 500
+    """Steps between checkpoints; one more is written after each evaluation."""
+    metric: str | None = None
+    """Score that chooses the best epoch, such as mcc or macro_f1; by default the task's own."""
     head_dropout: Share = 0.1
     """Dropout before both layers of the head; fairseq used 0."""
+    attention_dropout: Share = 0.0
+    """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
     data: ColumnSettings = ColumnSettings()
     """The columns."""
-    optim: OptimSettings = OptimSettings(lr=5e-5, weight_decay=0.1)
+    optim: FinetuneOptimSettings = FinetuneOptimSettings()
     """The optimizer."""
     model: ModelSettings = ModelSettings()
     """The network, when there is no model to start from."""

@@ -36,9 +36,9 @@ def test_loss_falls_on_eight_rows(task: Task) -> None:
 
 def test_same_answers_after_saving_and_loading(task: Task, tmp_path: Path) -> None:
     rows = tiny.rows_of(task)
-    before = Predictor(task).predict_rows(rows)
+    before = Predictor(task).predict_rows(rows, is_labelled=True)
     saved(task, tmp_path / "model")
-    after = Predictor(build_task(load_model(tmp_path / "model"))).predict_rows(rows)
+    after = Predictor(build_task(load_model(tmp_path / "model"))).predict_rows(rows, is_labelled=True)
     assert after == before
 
 
@@ -46,7 +46,7 @@ def test_a_text_is_answered_alike_alone_and_among_others(task: Task) -> None:
     rows = tiny.rows_of(task)
     task.eval()
     with torch.inference_mode():
-        features = task.encode(rows)
+        features = task.encode(rows, is_training=True)
         together = task(task.collate(features))
         alone = torch.cat([task(task.collate([one])) for one in features])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -56,7 +56,7 @@ def test_an_empty_text_and_a_missing_column_name_their_row(task: Task) -> None:
     rows = tiny.rows_of(task)
     rows[3] = rows[3] | {"text": " \t"}
     with pytest.raises(DataError, match="empty") as caught:
-        task.encode(rows)
+        task.encode(rows, is_training=True)
     assert caught.value.details["place"] == "text 4"
     with pytest.raises(DataError, match="no column 'text'"):
         task.encode([{"txet": "a"}])
@@ -64,7 +64,7 @@ def test_an_empty_text_and_a_missing_column_name_their_row(task: Task) -> None:
 
 def test_score_has_the_main_metric(task: Task) -> None:
     rows = tiny.rows_of(task)
-    scores = task.score(Predictor(task).predict_rows(rows), rows)
+    scores = task.score(Predictor(task).predict_rows(rows, is_labelled=True), rows)
     assert isinstance(scores[task.main_metric], float)
 
 

@@ -4,8 +4,8 @@ import html.parser
 from pathlib import Path
 
 import pytest
-from tests import tiny
 
+from tests import tiny
 from unmask.train.finish import write_model
 from unmask.train.report import write_report
 from unmask.train.run import Run
@@ -41,7 +41,9 @@ def run(tmp_path: Path):
             one.log(
                 "step", step=step, loss=loss, lr=1e-4, grad_norm=1.0, tokens_per_second=100.0, num_tokens=5, seconds=0.5
             )
-        one.log("evaluation", step=3, accuracy=0.75)
+        for step, accuracy in ((1, 0.75), (3, 0.5)):
+            one.log("evaluation", step=step, accuracy=accuracy)
+        one.log("final", step=3, best_step=1, scores=SCORES)
         yield one
 
 
@@ -50,7 +52,7 @@ def test_the_page_shows_scores_and_escapes_data(run: Run) -> None:
     page = Tags()
     page.feed((run.folder / "report.html").read_text("utf-8"))
     assert not {"script", "i", "b"} & set(page.tags)
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 5
     for word in ("0.75", "0.5000 to 1.0000", "<script>alert(1)</script>", "<i>bad</i>", "0.98"):
         assert any(word in text for text in page.words), word
 
@@ -62,7 +64,7 @@ def test_the_card_says_what_was_trained_and_how_well(run: Run) -> None:
     for text in (
         "* accuracy: 0.7500",
         "* rows.csv: 0123abc",
-        "* optimizer steps: 3",
+        "* optimizer steps: 3, kept: 1",
         '"seed": 4',
         "2 layers, width 32",
     ):
