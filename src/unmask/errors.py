@@ -77,12 +77,6 @@ class NumericError(UnmaskError):
     exit_code = 6
 
 
-class DistributedError(UnmaskError):
-    """A process of a distributed run has died or hangs."""
-
-    exit_code = 7
-
-
 class InterruptedRunError(UnmaskError):
     """The user or the system ended the process, and the work was saved first."""
 

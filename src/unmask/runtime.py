@@ -97,11 +97,6 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def world_size() -> int:
-    """Number of processes of a distributed run, 1 alone."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def seed_step(seed: int, step: int) -> None:
     """Set torch's generators as a pure function of (seed, step, rank), so that no random state is ever saved."""
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank() * 0x8CB92BA72F3D8DD7 + 1) % (1 << 63)
