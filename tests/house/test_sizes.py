@@ -23,7 +23,9 @@ MANY_PARAMETERS: dict[str, str] = {
     "unmask.checkpoint:save_model": "names every part of a model folder once; keyword-only",
     "unmask.data.masking:mask": "a pure function takes all that the masks depend on; options keyword-only",
 }
-DEEP_CLASSES: dict[str, str] = {}
+DEEP_CLASSES = {
+    "unmask.train.settings:FinetuneOptimSettings": "the same fields with other defaults, for help and reference to show",
+}
 
 
 def all_files() -> list[Path]:
