@@ -1,7 +1,9 @@
 """Small real parts for tests: a trained tokenizer, tiny encoders, texts with something to learn."""
 
 import functools
+from pathlib import Path
 
+from unmask.checkpoint import save_model
 from unmask.model.config import EncoderConfig
 from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification, ClassificationSettings
@@ -58,3 +60,19 @@ def rows_of(task: Task) -> list[dict[str, str]]:
     if task.name == "masked_lm":
         return [{"text": text} for text in (*GOOD, *BAD)]
     return [{"text": text, "label": "good"} for text in GOOD] + [{"text": text, "label": "bad"} for text in BAD]
+
+
+def saved(task: Task, folder: Path, *, name: str | None = None, golden: dict | None = None) -> Path:
+    """Write a task's model folder; `name` puts another task's name into it."""
+    save_model(
+        folder,
+        config=task.config,
+        state_dict=task.state_dict(),
+        tokenizer=task.tokenizer,
+        head=task.head_name,
+        labels=task.labels,
+        meta={"task": {"name": name or task.name, "settings": task.settings.model_dump(mode="json")}},
+        card="",
+        golden=golden,
+    )
+    return folder

@@ -24,7 +24,7 @@ MANY_PARAMETERS: dict[str, str] = {
     "unmask.data.masking:mask": "a pure function takes all that the masks depend on; options keyword-only",
 }
 DEEP_CLASSES = {
-    "unmask.train.settings:FinetuneOptimSettings": "the same fields with other defaults, for help and reference to show",
+    "unmask.train.settings:FinetuneOptimSettings": "other defaults of the same fields, which help shows",
 }
 
 

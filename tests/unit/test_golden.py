@@ -7,31 +7,14 @@ import pytest
 import torch
 
 from tests import tiny
-from unmask.checkpoint import save_model
 from unmask.errors import ArtefactError
 from unmask.golden import make_golden, verify
-from unmask.tasks.base import Task
-
-
-def write(folder: Path, task: Task, golden: dict) -> Path:
-    save_model(
-        folder,
-        config=task.config,
-        state_dict=task.state_dict(),
-        tokenizer=task.tokenizer,
-        head=task.name,
-        labels=task.labels,
-        meta={"task": {"name": task.name, "settings": task.settings.model_dump(mode="json")}},
-        card="",
-        golden=golden,
-    )
-    return folder
 
 
 @pytest.mark.parametrize("make", [tiny.classifier, tiny.masked_lm])
 def test_an_unchanged_folder_passes(make, tmp_path: Path) -> None:
     task = make()
-    found = verify(write(tmp_path / "model", task, make_golden(task)))
+    found = verify(tiny.saved(task, tmp_path / "model", golden=make_golden(task)))
     assert found["texts"] == 3
     assert found["difference"] <= 1e-6
 
@@ -42,7 +25,7 @@ def test_other_logits_are_found(tmp_path: Path) -> None:
     with torch.no_grad():
         task.encoder.layers[0].up.weight.mul_(-1.1)
     with pytest.raises(ArtefactError, match="logits differ") as caught:
-        verify(write(tmp_path / "model", task, golden))
+        verify(tiny.saved(task, tmp_path / "model", golden=golden))
     assert caught.value.exit_code == 4
 
 
@@ -51,7 +34,7 @@ def test_other_ids_are_found(tmp_path: Path) -> None:
     golden = make_golden(task)
     golden["texts"][1]["input_ids"][2] += 1
     with pytest.raises(ArtefactError, match="certified ids"):
-        verify(write(tmp_path / "model", task, golden))
+        verify(tiny.saved(task, tmp_path / "model", golden=golden))
 
 
 def test_a_logit_that_is_no_number_is_found(tmp_path: Path) -> None:
@@ -59,4 +42,4 @@ def test_a_logit_that_is_no_number_is_found(tmp_path: Path) -> None:
     golden = json.loads(json.dumps(make_golden(task)))
     golden["texts"][0]["logits"][0] = float("nan")
     with pytest.raises(ArtefactError, match="logits differ"):
-        verify(write(tmp_path / "model", task, golden))
+        verify(tiny.saved(task, tmp_path / "model", golden=golden))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import tiny
-from unmask.checkpoint import load_model, save_model
+from unmask.checkpoint import load_model
 from unmask.errors import ArtefactError, DataError
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
@@ -37,7 +37,7 @@ def test_loss_falls_on_eight_rows(task: Task) -> None:
 def test_same_answers_after_saving_and_loading(task: Task, tmp_path: Path) -> None:
     rows = tiny.rows_of(task)
     before = Predictor(task).predict_rows(rows, is_labelled=True)
-    saved(task, tmp_path / "model")
+    tiny.saved(task, tmp_path / "model")
     after = Predictor(build_task(load_model(tmp_path / "model"))).predict_rows(rows, is_labelled=True)
     assert after == before
 
@@ -79,32 +79,17 @@ def test_every_task_of_the_table_is_tested() -> None:
     assert all(find_task(name).name == name for name in TASKS)
 
 
-def saved(task: Task, folder: Path, name: str | None = None) -> Path:
-    save_model(
-        folder,
-        config=task.config,
-        state_dict=task.state_dict(),
-        tokenizer=task.tokenizer,
-        head=task.head_name,
-        labels=task.labels,
-        meta={"task": {"name": name or task.name, "settings": task.settings.model_dump(mode="json")}},
-        card="",
-        golden=None,
-    )
-    return folder
-
-
 def test_a_folder_cannot_name_code_to_be_run(tmp_path: Path) -> None:
     canary = tmp_path / "evil.py"
     canary.write_text("raise SystemExit('this code was run')")
-    folder = saved(tiny.classifier(), tmp_path / "model", name="evil:Task")
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model", name="evil:Task")
     with pytest.raises(ArtefactError, match="nothing in a folder is run unasked"):
         Predictor.load(folder)
 
 
 def test_a_head_is_taken_over_only_for_the_same_question(tmp_path: Path) -> None:
     task = tiny.classifier()
-    model = load_model(saved(task, tmp_path / "model"))
+    model = load_model(tiny.saved(task, tmp_path / "model"))
     assert tiny.classifier().load_weights(model) == []
     other = Classification(
         task.config, task.tokenizer, ClassificationSettings(labels=("no", "perhaps", "yes"), head_dropout=0.0)
