@@ -1,6 +1,7 @@
 """Commands to begin with."""
 
 import importlib.metadata
+import itertools
 import platform
 import shutil
 from pathlib import Path
@@ -21,14 +22,16 @@ _EXTRAS = {
 _CORE = ("unmask", "torch", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "scikit-learn")
 
 
-def demo(*, output: Path = Path("demo"), seed: int = 0) -> None:
+def demo(*, output: Path | None = None, seed: int = 0) -> None:
     """Go the whole way on bundled text, offline: tokenizer, corpus, pre-training, fine-tuning, answers.
 
     Args:
-        output: Folder for everything that is made; it must not exist.
+        output: Folder for everything that is made; it must not exist. By default `demo`, or `demo-2` and so on.
         seed: Decides weights, order, masks and dropout.
     """
-    heavy("unmask.train.demo:demo")(output, seed=seed, tell=say)
+    names = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
+    free = output or next(folder for folder in names if not folder.exists())
+    heavy("unmask.train.demo:demo")(free, seed=seed, tell=say)
 
 
 def doctor(*, json: bool = False) -> None:
