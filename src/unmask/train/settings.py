@@ -28,6 +28,8 @@ class ModelSettings(Settings):
     """Dropout after embeddings, attention and feed-forward."""
     attention_probs_dropout_prob: Share = 0.0
     """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the random start."""
 
 
 class OptimSettings(Settings):
