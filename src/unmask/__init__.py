@@ -1,4 +1,4 @@
-"""RoBERTa, the whole recipe: from a folder of text to a served model.
+"""RoBERTa, the whole recipe: from a folder of text to a model that answers.
 
 The public names load on first use, so that `import unmask` and the command line start without torch.
 """

@@ -37,7 +37,7 @@ def build_app() -> App:
     """The command tree of `COMMANDS`."""
     app = App(
         name="unmask",
-        help="RoBERTa, the whole recipe: from a folder of text to a served model.",
+        help="RoBERTa, the whole recipe: from a folder of text to a model that answers.",
         help_format="plaintext",
         version=__version__,
         default_parameter=Parameter(negative=()),

@@ -1,5 +1,6 @@
 """Guess which columns of a table hold text and label, from their names first and their values second."""
 
+import logging
 import re
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import numpy as np
 from unmask.data.order import permute
 from unmask.data.rows import Table
 from unmask.errors import DataError
+
+log = logging.getLogger("unmask")
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "gold", "y")
 OTHER_NAMES = ("id", "idx", "index", "fold", "split", "lang", "language", "source", "date")
@@ -145,6 +148,11 @@ def _classes(table: Table, label: str) -> tuple[str, ...]:
             place=table.path,
             expected="classes with several rows each",
             remedy="name another column: --data.label-column NAME",
+        )
+    alike = [name for name in sorted(names) if name != name.strip() and name.strip() in names]
+    if alike:
+        log.warning(
+            "labels that differ only by spaces are different classes here: %r and %r", alike[0], alike[0].strip()
         )
     if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

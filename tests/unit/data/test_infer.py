@@ -66,3 +66,23 @@ def test_the_split_keeps_the_mix_and_is_a_pure_function_of_the_seed() -> None:
     assert Counter(labels[index] for index in chosen) == {"a": 10, "b": 2, "c": 1}
     assert (rest, chosen) == split_off(labels, 0.1, seed=3)
     assert chosen != split_off(labels, 0.1, seed=4)[1]
+
+
+def test_labels_that_differ_by_spaces_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert infer_columns(table("text,label", "a,x", "b, x", "c,y")).labels == (" x", "x", "y")
+    assert "differ only by spaces" in caplog.text
+
+
+def test_a_label_for_nearly_every_row_is_no_class() -> None:
+    with pytest.raises(DataError, match="40 different labels"):
+        infer_columns(table("text,label", *(f"text {n},{n}.5" for n in range(40))))
+
+
+@pytest.mark.parametrize("label", ["--5", "5-", "\u0665", "1e5"])
+def test_labels_that_only_look_like_numbers_are_names(label: str) -> None:
+    assert set(infer_columns(table("text,label", f"a,{label}", "b,2")).labels) == {label, "2"}
+
+
+def test_a_fold_or_an_id_is_no_label() -> None:
+    rows = [f"{n},text number {n},{n % 3},{'yes' if n % 2 else 'no'}" for n in range(30)]
+    assert infer_columns(table("id,body,fold,verdict", *rows)).label == "verdict"
