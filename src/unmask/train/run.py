@@ -48,7 +48,7 @@ class Run:
             stored = tomllib.loads(config.read_text("utf-8")) | {"inputs": storage.read_json(fingerprints)}
             _refuse_other(folder, stored, wanted)
             _end_torn_line(self._events)
-        elif any(path.name not in (".lock", config.name) for path in folder.iterdir()):
+        elif any(path.name != ".lock" for path in folder.iterdir()):
             raise UsageError(
                 "foreign-folder",
                 "the output folder holds something that is not a run",

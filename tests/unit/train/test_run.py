@@ -55,11 +55,12 @@ def test_other_settings_or_inputs_are_refused_with_the_difference(tmp_path: Path
         pass
 
 
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("precious")
+@pytest.mark.parametrize("name", ["thesis.txt", "config.toml", "inputs.json"])
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
     with pytest.raises(UsageError, match="not a run"), Run.open(tmp_path, PretrainSettings(), INPUTS):
         pass
-    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    assert (tmp_path / name).read_text() == "precious"
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
