@@ -42,7 +42,8 @@ def classification(gold: list[str], predicted: list[str], labels: list[str]) -> 
         gold, predicted, labels=labels, zero_division=0.0
     )
     right = np.array([a == b for a, b in zip(gold, predicted, strict=True)], dtype=np.float64)
-    seen = [index for index, name in enumerate(labels) if support[index] or name in set(predicted)]
+    answered = set(predicted)
+    seen = [index for index, name in enumerate(labels) if support[index] or name in answered]
     return ClassScores(
         accuracy=float(right.mean()),
         interval=bootstrap(right),

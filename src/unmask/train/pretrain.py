@@ -111,7 +111,7 @@ def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSet
             if is_last or step.step % settings.save_every == 0:
                 run.save(trainer, {}, keep=settings.keep_checkpoints)
             run.end_if_asked(stop, trainer, {}, keep=settings.keep_checkpoints)
-    loss = held_out_loss(task, blocks.held_out(settings.micro_batch_size), where)
+    loss = run.events("evaluation")[-1]["loss"]
     scores = {"nats_per_token": loss, "perplexity": math.exp(min(700.0, loss))}
     run.log("final", step=trainer.step, scores=scores)
     write_report(run, "Pre-training", scores)

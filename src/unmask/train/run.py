@@ -121,7 +121,7 @@ class Run:
         with storage.staged(target) as staging:
             (staging / "model.safetensors").write_bytes(save(_contiguous(trainer.task.state_dict())))
             (staging / "optimizer.safetensors").write_bytes(save(_optimizer_tensors(trainer)))
-            (staging / "state.json").write_text(json.dumps({"step": trainer.step, **state}, indent=1))
+            (staging / "state.json").write_text(json.dumps({**state, "step": trainer.step}, indent=1))
         self.log("checkpoint", step=trainer.step)
         best = state.get("best_step")
         for old in self._found()[keep:]:

@@ -89,6 +89,20 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Pat
             run.restore(trainer())
 
 
+def test_a_state_that_was_restored_does_not_carry_its_old_step_on(tmp_path: Path) -> None:
+    one = trainer()
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        train(one, 2)
+        run.save(one, {"worse": 1}, keep=3)
+        state = run.restore(one)
+        assert state is not None
+        train(one, 3)
+        run.save(one, state, keep=3)
+        again = trainer()
+        assert run.restore(again) == {"worse": 1, "step": 5}
+        assert again.step == 5
+
+
 def test_a_step_that_was_rejected_can_be_saved_again(tmp_path: Path) -> None:
     one = trainer()
     with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
