@@ -5,9 +5,9 @@ fsync the parent. A process that dies on the way leaves a staging folder, which 
 """
 
 import contextlib
-import errno
 import fcntl
 import json
+import logging
 import os
 import shutil
 import socket
@@ -18,10 +18,13 @@ from typing import Any
 
 import xxhash
 
-from unmask.errors import ArtefactError, ResourceError, UsageError
+from unmask import disk
+from unmask.errors import ArtefactError, UsageError
+
+log = logging.getLogger("unmask")
 
 MANIFEST = "MANIFEST.json"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORMAT = 1
 
 
 @contextlib.contextmanager
@@ -35,53 +38,81 @@ def staged(target: Path) -> Iterator[Path]:
     target = Path(target)
     if target.exists():
         raise UsageError("exists", "the output folder exists already", place=target, remedy="choose another name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target)
-    staging = target.parent / f".staging-{target.name}-{socket.gethostname()}-{os.getpid()}"
-    staging.mkdir()
-    try:
-        with full_disk_is_an_error(target):
-            yield staging
-            seal(staging)
-            staging.rename(target)
-            sync(target.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    with _filled(target) as staging:
+        yield staging
 
 
 @contextlib.contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """Like `staged`, but an older `target` is moved aside first and deleted only when the new one stands.
-
-    A process that died between the two renames leaves no `target`, but both copies; the next call puts the new one,
-    which is whole, in its place before anything else.
-    """
-    old = target.with_name(f".old-{target.name}")
-    fresh = target.with_name(f".new-{target.name}")
-    if not target.exists() and (fresh.exists() or old.exists()):
-        (fresh if fresh.exists() else old).rename(target)
-    for leftover in (old, fresh):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with staged(fresh) as staging:
+    """Like `staged`, but an older `target` stays whole until the new one is, and is deleted then."""
+    target = Path(target)
+    settle(target)
+    with _filled(target) as staging:
         yield staging
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _filled(target: Path) -> Iterator[Path]:
+    disk.make_folder(target.parent)
+    sweep(target)
+    staging = target.parent / f".staging-{target.name}-{socket.gethostname()}-{os.getpid()}"
+    with disk.named_errors(target):
+        try:
+            disk.make_folder(staging)
+            yield staging
+            seal(staging)
+            put(staging, target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def put(staging: Path, target: Path) -> None:
+    """Give a sealed folder its name; where an older one has it, `settle` can finish this after a death on the way."""
+    if not target.exists():
+        disk.rename(staging, target)
+        disk.sync(target.parent)
+        return
+    old, fresh = _names_of(target)
+    disk.rename(staging, fresh)
+    disk.sync(target.parent)
+    disk.rename(target, old)
+    disk.rename(fresh, target)
+    disk.sync(target.parent)
+    disk.remove(old)
+
+
+def settle(target: Path) -> None:
+    """Finish what a process that died inside `put` has left: the new folder takes the name, or the old one keeps it."""
+    old, fresh = _names_of(target)
+    if not target.exists() and (fresh.exists() or old.exists()):
+        disk.rename(fresh if fresh.exists() else old, target)
+        disk.sync(target.parent)
+    for leftover in (old, fresh):
+        disk.remove(leftover)
+
+
+def retire(folder: Path) -> None:
+    """Delete a folder; it loses its name first, so that nobody ever takes a part of it for the whole."""
+    dead = folder.with_name(f".dead-{folder.name}")
+    disk.remove(dead)
+    disk.rename(folder, dead)
+    disk.sync(folder.parent)
+    disk.remove(dead)
 
 
 def seal(folder: Path) -> None:
     """fsync every file of a folder and write its MANIFEST.json (size and xxh3-128 of each), last."""
+    if (folder / MANIFEST).exists():  # of a process that died between sealing and renaming
+        disk.unlink(folder / MANIFEST)
     files = {}
     for path in _files(folder):
-        sync(path)
+        disk.sync(path)
         files[path.relative_to(folder).as_posix()] = {"size_bytes": path.stat().st_size, "xxh3_128": digest(path)}
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"format": 1, "files": files}, indent=1) + "\n")
-    sync(manifest)
-    sync(folder)
+    disk.write_bytes(folder / MANIFEST, _manifest({"format": FORMAT, "files": files}).encode())
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        disk.sync(path)
+    disk.sync(folder)
 
 
 def verify(folder: Path) -> None:
@@ -91,19 +122,11 @@ def verify(folder: Path) -> None:
         ArtefactError: folder or manifest is missing, or a file is missing, extra, cut or changed; all are named.
     """
     folder = Path(folder)
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise ArtefactError(
-            "no-manifest",
-            "there is no MANIFEST.json, so nothing vouches for this folder" if folder.is_dir() else "no such folder",
-            place=folder,
-            remedy="name a folder that unmask has written to its end",
-        )
+    listed = _listed(folder)
     try:
-        listed = json.loads(manifest.read_text("utf-8"))["files"]
         faults = [fault for name, entry in listed.items() if (fault := _fault(folder / name, entry))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError("bad-manifest", f"the manifest cannot be read: {error}", place=manifest) from None
+    except (KeyError, TypeError) as error:
+        raise _bad_manifest(folder, f"an entry lacks {error}") from None
     found = {path.relative_to(folder).as_posix() for path in _files(folder)} - {MANIFEST}
     faults += [f"{name}: not in the manifest" for name in sorted(found - set(listed))]
     if faults:
@@ -127,11 +150,12 @@ def digest(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Replace one file in one step: a reader sees the old text or the new, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with full_disk_is_an_error(path):
+    with disk.named_errors(path):
         try:
-            partial.write_text(text, "utf-8")
-            sync(partial)
-            partial.replace(path)
+            partial.unlink(missing_ok=True)
+            disk.write_bytes(partial, text.encode())
+            disk.rename(partial, path)
+            disk.sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -156,9 +180,12 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another living process holds it; its process id, host and start are named.
+        ResourceError: the disk gives no place for it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with disk.named_errors(folder):
+        disk.make_folder(folder)
+        file = (folder / ".lock").open("a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -175,43 +202,71 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def full_disk_is_an_error(path: Path) -> Iterator[None]:
-    """Name the path and the free bytes when a write inside the block finds no room."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        place = path if path.exists() else path.parent
-        raise ResourceError(
-            "disk-full",
-            f"there is no room to write: {error.strerror}",
-            place=path,
-            value=f"{shutil.disk_usage(place).free:,} bytes are free",
-            remedy="free some space and start the same command again",
-            saved="everything written before is untouched",
-        ) from None
-
-
-def sync(path: Path) -> None:
-    """fsync one file or folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def sweep(target: Path) -> None:
-    """Remove the staging folders of `target` that dead processes of this host left.
+    """Remove the staging folders of `target` that dead processes of this host left, and say which are left alone.
 
     One with this process's own number is such a leftover too: in a container every start may have the same number.
     """
-    for staging in target.parent.glob(f".staging-{target.name}-{socket.gethostname()}-*"):
-        pid = staging.name.rpartition("-")[2]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+    for staging in target.parent.glob(f".staging-{target.name}-*"):
+        host, _, pid = staging.name.removeprefix(f".staging-{target.name}-").rpartition("-")
+        if not pid.isdigit() or not host:
+            continue
+        if host == socket.gethostname() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+            log.info("removed %s, left by a process that is dead", staging)
             shutil.rmtree(staging, ignore_errors=True)
+        else:
+            log.warning("%s belongs to process %s on %s; it is left alone", staging, pid, host)
+
+
+def _names_of(target: Path) -> tuple[Path, Path]:
+    """Where an older folder and its successor stand while `put` changes one for the other."""
+    return target.with_name(f".old-{target.name}"), target.with_name(f".new-{target.name}")
+
+
+def _manifest(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    """The files that a manifest lists; a text that is not just as `seal` writes it is refused."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtefactError(
+            "no-manifest",
+            "there is no MANIFEST.json, so nothing vouches for this folder" if folder.is_dir() else "no such folder",
+            place=folder,
+            remedy="name a folder that unmask has written to its end",
+        )
+    try:
+        text = path.read_text("utf-8")
+        content = json.loads(text)
+        number, listed = content["format"], content["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _bad_manifest(folder, str(error)) from None
+    if isinstance(number, int) and number > FORMAT:
+        raise newer_format(path, number, FORMAT)
+    if number != FORMAT or not isinstance(listed, dict) or _manifest(content) != text:
+        raise _bad_manifest(folder, "it was edited or damaged")
+    return listed
+
+
+def _bad_manifest(folder: Path, reason: str) -> ArtefactError:
+    return ArtefactError(
+        "bad-manifest",
+        f"the manifest cannot be read: {reason}",
+        place=folder / MANIFEST,
+        remedy="copy or make the folder again; do not use it as it is",
+    )
+
+
+def newer_format(place: Path, found: int, known: int, writer: str = "a newer version") -> ArtefactError:
+    """The error of an artefact in a format that this version does not know yet."""
+    return ArtefactError(
+        "newer-format",
+        f"it was written by {writer} of unmask in format {found}, this version knows formats up to {known}",
+        place=place,
+        remedy="install a newer unmask",
+    )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -233,6 +288,7 @@ def _fault(path: Path, entry: dict[str, Any]) -> str | None:
         return f"{path.name}: missing"
     if path.stat().st_size != entry["size_bytes"]:
         return f"{path.name}: {path.stat().st_size} bytes instead of {entry['size_bytes']}"
-    if digest(path) != entry["xxh3_128"]:
-        return f"{path.name}: content changed"
-    return None
+    try:
+        return None if digest(path) == entry["xxh3_128"] else f"{path.name}: content changed"
+    except OSError as error:
+        return f"{path.name}: cannot be read: {error.strerror}"

@@ -10,6 +10,7 @@ from tests.house.source import Module, imports, modules
 # From the bottom to the top. A room imports from lower rows and from itself; rooms of one row do not know each other.
 ROWS = [
     {"errors"},
+    {"disk"},
     {"config", "runtime", "storage", "metrics"},
     {"tokenizer", "model"},
     {"data", "checkpoint"},
@@ -30,7 +31,7 @@ TABLES = {"unmask", "unmask.cli", "unmask.tasks"}
 LAZY: dict[tuple[str, str], str] = {}
 
 # These start the command line or prepare data in many processes, where torch costs seconds and memory.
-WITHOUT_TORCH = ("unmask.cli", "unmask.tokenizer", "unmask.config", "unmask.errors", "unmask.storage")
+WITHOUT_TORCH = ("unmask.cli", "unmask.tokenizer", "unmask.config", "unmask.errors", "unmask.disk", "unmask.storage")
 WITHOUT_TORCH_DATA = tuple(
     f"unmask.data.{name}" for name in ("files", "rows", "clean", "corpus", "packing", "order", "masking")
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from unmask import storage
+from unmask import disk, storage
 from unmask.config import Settings
 from unmask.data.encoding import Batch, Encoded, encode_in_order, id_dtype
 from unmask.data.files import Document, expand, read_documents, unpacked_bytes
@@ -164,7 +164,7 @@ def build(
         finished = _same_or_refuse(output, meta)
         shutil.rmtree(work, ignore_errors=True)
         return CorpusReport(output, finished, 0, False, time.monotonic() - began)
-    with storage.full_disk_is_an_error(output), storage.locked(work):
+    with disk.named_errors(output), storage.locked(work):
         progress = _resume(work, meta)
         resumed = len(progress.meta.shards)
         _check_space(output, paths, progress)
@@ -348,7 +348,7 @@ def _finish(work: Path, output: Path, meta: CorpusMeta, tokenizer: Tokenizer) ->
     (folder / "meta.json").write_text(meta.model_dump_json(indent=1) + "\n", "utf-8")
     storage.seal(folder)
     folder.rename(output)
-    storage.sync(output.parent)
+    disk.sync(output.parent)
     shutil.rmtree(work)
 
 
