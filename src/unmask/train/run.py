@@ -3,22 +3,19 @@
 import contextlib
 import json
 import logging
-import shutil
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
-
-from unmask import storage
+from unmask import disk, storage
 from unmask.config import Settings, to_toml
 from unmask.data.batching import Batch
-from unmask.errors import ArtefactError, InterruptedRunError, NumericError, UsageError
+from unmask.errors import InterruptedRunError, NumericError, UsageError
 from unmask.runtime import Machine, Stop, machine, use_cpu
+from unmask.train.checkpoints import Checkpoints
+from unmask.train.distributed import ALONE, Ranks
 from unmask.train.fit import Step, Trainer
 from unmask.train.settings import MachineSettings
 
@@ -36,12 +33,35 @@ class Run:
         folder: of the run.
         settings: resolved and complete.
         inputs: fingerprints of what is read, such as the corpus; a run goes on only with the same.
+        keep: checkpoints that stay beside the best one.
+        is_async: write checkpoints while training goes on.
+        ranks: of a distributed run; the first one writes the folder.
+
+    Attributes:
+        checkpoints: of the run.
     """
 
-    def __init__(self, folder: Path, settings: Settings, inputs: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        inputs: dict[str, str],
+        *,
+        keep: int = 2,
+        is_async: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.folder = folder
-        self._checkpoints = folder / "checkpoints"
+        self.ranks = ranks
+        self.checkpoints = Checkpoints(folder / "checkpoints", keep=keep, is_async=is_async, ranks=ranks)
         self._events = folder / "events.jsonl"
+        if ranks.is_main:
+            self._take(settings, inputs)
+        ranks.barrier()
+
+    def _take(self, settings: Settings, inputs: dict[str, str]) -> None:
+        """Make the folder this run's own, or find that it is already."""
+        folder = self.folder
         config, fingerprints = folder / "config.toml", folder / "inputs.json"
         if config.is_file() and fingerprints.is_file():
             wanted = settings.model_dump(mode="json", exclude_none=True) | {"inputs": inputs}
@@ -60,15 +80,29 @@ class Run:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: Path, settings: Settings, inputs: dict[str, str]) -> Iterator["Run"]:
+    def open(
+        cls,
+        folder: Path,
+        settings: Settings,
+        inputs: dict[str, str],
+        *,
+        keep: int = 2,
+        is_async: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> Iterator["Run"]:
         """Create a run's folder or open an unfinished one, and hold it against other processes.
 
         Raises:
             UsageError: another process holds it, it belongs to other settings or inputs, or it is no run.
+            ResourceError: the disk refused the checkpoint that was on its way at the end.
         """
         folder = Path(folder)
-        with storage.locked(folder):
-            yield cls(folder, settings, inputs)
+        with storage.locked(folder) if ranks.is_main else contextlib.nullcontext():
+            run = cls(folder, settings, inputs, keep=keep, is_async=is_async, ranks=ranks)
+            try:
+                yield run
+            finally:
+                run.checkpoints.wait()
 
     @property
     def model(self) -> Path:
@@ -92,14 +126,18 @@ class Run:
         changes = [f"{name} {before[name]} -> {now[name]}" for name in other]
         if changes:
             log.warning("this run began elsewhere, so the last bits may differ: %s", ", ".join(changes))
-        storage.write_text(path, json.dumps(now, indent=1) + "\n")
+        self.ranks.barrier()
+        if self.ranks.is_main:
+            storage.write_text(path, json.dumps(now, indent=1) + "\n")
         log.info("%s, %s (%s), %d threads", where.name, now["dtype"], where.note, where.threads)
         return where
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one event to events.jsonl."""
+        if not self.ranks.is_main:
+            return
         record = {"event": kind, "time": round(time.time(), 3), **values}
-        with storage.full_disk_is_an_error(self.folder), self._events.open("a") as file:
+        with disk.named_errors(self.folder), self._events.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -113,112 +151,75 @@ class Run:
                     found[record.get("step", len(found))] = record
         return [found[step] for step in sorted(found)]
 
-    def save(self, trainer: Trainer, state: dict[str, Any], *, keep: int) -> Path:
-        """Write a checkpoint of this step and delete older ones but `keep`, never the best one's."""
-        target = self._checkpoints / f"step-{trainer.step:09d}"
-        if target.exists():
-            return target
-        with storage.staged(target) as staging:
-            (staging / "model.safetensors").write_bytes(save(_contiguous(trainer.task.state_dict())))
-            (staging / "optimizer.safetensors").write_bytes(save(_optimizer_tensors(trainer)))
-            (staging / "state.json").write_text(json.dumps({**state, "step": trainer.step}, indent=1))
+    def save(self, trainer: Trainer, state: dict[str, Any], *, keep: int | None = None) -> Path:
+        """Write a checkpoint of the trainer's step, and say so in the events."""
+        self.checkpoints.keep = keep or self.checkpoints.keep
+        folder = self.checkpoints.save(trainer, state)
         self.log("checkpoint", step=trainer.step)
-        best = state.get("best_step")
-        for old in self._found()[keep:]:
-            if old.name != f"step-{best or 0:09d}":
-                shutil.rmtree(old)
-        return target
+        return folder
 
     def restore(self, trainer: Trainer) -> dict[str, Any] | None:
-        """Load the newest valid checkpoint into the trainer; each one that is rejected is named.
-
-        Returns:
-            The state that was saved with it, or `None` where there is no checkpoint.
-
-        Raises:
-            ArtefactError: there are checkpoints, but none is valid; nothing starts anew in silence.
-        """
-        rejected: list[str] = []
-        aside: list[Path] = []
-        for folder in self._found():
-            try:
-                storage.verify(folder)
-            except ArtefactError as error:
-                rejected.append(f"{folder.name}: {error.reason}")
-                log.warning("rejected %s", rejected[-1])
-                aside.append(folder)
-                continue
-            for bad in aside:
-                bad.rename(bad.with_name(f"rejected-{bad.name}-{time.time_ns()}"))
-            state: dict[str, Any] = storage.read_json(folder / "state.json")
-            trainer.task.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-            _restore_optimizer(trainer, load_file(folder / "optimizer.safetensors"))
-            trainer.step = state["step"]
-            log.info("going on after step %d of %d (%s)", trainer.step, trainer.max_steps, folder)
-            return state
-        if rejected:
-            raise ArtefactError(
-                "no-valid-checkpoint",
-                f"none of the checkpoints is valid: {'; '.join(rejected)}",
-                place=self._checkpoints,
-                remedy="restore one from a copy, or choose another --output to start anew",
-            )
-        return None
+        """Go on from the newest valid checkpoint: `Checkpoints.restore`."""
+        state = self.checkpoints.restore(trainer)
+        if state is not None:
+            place = self.checkpoints.path(trainer.step)
+            log.info("going on after step %d of %d (%s)", trainer.step, trainer.max_steps, place)
+        return state
 
     def load_weights(self, trainer: Trainer, step: int) -> None:
-        """Put the weights of one checkpoint into the trainer's task."""
-        folder = self._checkpoints / f"step-{step:09d}"
-        storage.verify(folder)
-        trainer.task.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+        """Put the weights of one checkpoint into the trainer, but not its counters."""
+        trainer.read_weights(self.checkpoints.folder_of(step))
 
     def steps(
-        self, trainer: Trainer, batches: Iterable[Sequence[Batch]], state: Callable[[], dict[str, Any]]
+        self,
+        trainer: Trainer,
+        batches: Iterable[Sequence[Batch]],
+        state: Callable[[], dict[str, Any]],
+        stop: Stop | None = None,
     ) -> Iterator[Step]:
         """The trainer's steps; before a step that is not finite ends the run, the weights before it are saved."""
-        if trainer.step >= trainer.max_steps:
+        if trainer.is_over:
             return
         try:
-            yield from trainer.fit(batches)
+            yield from trainer.fit(batches, stop)
         except NumericError as error:
-            folder = self.save(trainer, state(), keep=1 << 30)
+            folder = self.checkpoints.save(trainer, state(), is_pruning=False)
+            self.checkpoints.wait()
             error.details["saved"] = f"the weights of step {trainer.step}, which are finite: {folder}"
+            self._dump(trainer.evidence)
             raise
 
-    def end_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any], *, keep: int) -> None:
+    def roll_back(self, trainer: Trainer) -> None:
+        """Give the trainer the weights of the newest checkpoint; its step, and with it the data, goes on.
+
+        Raises:
+            NumericError: there is no checkpoint yet.
+        """
+        folder = self.checkpoints.newest()
+        if folder is None:
+            raise NumericError(
+                "unstable",
+                f"step {trainer.step}: the loss jumps again and again, and there is no checkpoint to return to",
+                remedy="start anew with a lower --optim.lr, a longer warm-up or a larger batch, and another --output",
+            )
+        trainer.read_weights(folder)
+        trainer.guard.forgive()
+        self.log("rollback", step=trainer.step, to=folder.name)
+        log.warning("step %d: back to the weights of %s; the data goes on", trainer.step, folder.name)
+
+    def end_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any], *, keep: int | None = None) -> None:
         """Save and leave when the process was asked to stop."""
         if stop.signal is not None:
             folder = self.save(trainer, state, keep=keep)
+            self.checkpoints.wait()
             raise InterruptedRunError(stop.signal, f"step {trainer.step} in {folder}")
 
-    def _found(self) -> list[Path]:
-        return sorted(self._checkpoints.glob("step-*"), reverse=True)
-
-
-class Progress:
-    """Writes a line every few steps: loss, rate, real tokens a second, share of waiting and time to go."""
-
-    def __init__(self, run: Run, max_steps: int, every: int) -> None:
-        self._run = run
-        self._max_steps = max_steps
-        self._every = every
-        self._recent: list[Step] = []
-
-    def show(self, step: Step) -> None:
-        """Note a step; log and print the mean of the last few when it is time."""
-        self._recent.append(step)
-        if step.step % self._every and step.step != self._max_steps:
-            return
-        recent, self._recent = self._recent, []
-        seconds = sum(one.seconds for one in recent)
-        speed = sum(one.num_tokens for one in recent) / seconds
-        loss = sum(one.loss * one.num_targets for one in recent) / sum(one.num_targets for one in recent)
-        wait = sum(one.data_seconds for one in recent) / seconds
-        to_go = (self._max_steps - step.step) * seconds / len(recent)
-        self._run.log("step", **(asdict(step) | {"loss": loss, "tokens_per_second": round(speed, 1)}))
-        log.info(
-            "step %d/%d  loss %.4f  lr %.2e  grad %.2f  %s tokens/s  data wait %.0f %%  %s to go",
-            step.step, self._max_steps, loss, step.lr, step.grad_norm, f"{speed:,.0f}", 100 * wait, clock(to_go),
-        )  # fmt: skip
+    def _dump(self, evidence: dict[str, Any]) -> None:
+        """Name the samples of a bad step."""
+        rank = f"-rank-{self.ranks.rank}" if self.ranks.world_size > 1 else ""
+        name = f"bad-step-{evidence['step']:09d}{rank}.json"
+        storage.write_text(self.folder / name, json.dumps(evidence, indent=1) + "\n")
+        log.error("its samples are named in %s", self.folder / name)
 
 
 def clock(seconds: float) -> str:
@@ -263,22 +264,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
-
-
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _optimizer_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
-    tensors = {}
-    for name, parameter in trainer.task.named_parameters():
-        for part, value in trainer.optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}/{part}"] = value
-    return _contiguous(tensors)
-
-
-def _restore_optimizer(trainer: Trainer, tensors: dict[str, torch.Tensor]) -> None:
-    parameters = dict(trainer.task.named_parameters())
-    for key, value in tensors.items():
-        name, _, part = key.rpartition("/")
-        trainer.optimizer.state[parameters[name]][part] = value.to(trainer.machine.device)

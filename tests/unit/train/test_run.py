@@ -14,7 +14,8 @@ from unmask.config import load_recipe
 from unmask.errors import ArtefactError, InterruptedRunError, NumericError, UsageError
 from unmask.runtime import Stop, machine
 from unmask.train.fit import Trainer
-from unmask.train.run import Progress, Run, clock
+from unmask.train.progress import Progress
+from unmask.train.run import Run, clock
 from unmask.train.settings import MachineSettings, OptimSettings, PretrainSettings
 
 INPUTS = {"corpus": "somewhere", "fingerprint": "abc"}
@@ -136,7 +137,7 @@ def test_a_step_that_is_not_finite_saves_the_weights_before_it(tmp_path: Path) -
 def test_how_a_run_talks_and_where_it_computes_may_change(tmp_path: Path) -> None:
     with Run.open(tmp_path / "run", PretrainSettings(), INPUTS):
         pass
-    other = PretrainSettings(log_every=3, machine=MachineSettings(threads=1))
+    other = PretrainSettings(log_every=3, machine={"threads": 1})
     with Run.open(tmp_path / "run", other, INPUTS):
         pass
     assert load_recipe(str(tmp_path / "run/config.toml"), "pretrain")["log_every"] == 3
@@ -190,7 +191,7 @@ def test_progress_averages_over_targets(tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO", logger="unmask")
     one = trainer()
     with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
-        progress = Progress(run, 10, every=2)
+        progress = Progress(run, one, every=2)
         batch = one.task.collate(one.task.encode(tiny.rows_of(one.task), is_training=True))
         for step in one.fit([[batch]] * 4):
             progress.show(step)
