@@ -1,6 +1,6 @@
-"""From encoded texts to packed batches: no padding token ever enters a batch.
+"""From encoded texts to packed batches: no padding token enters a batch, unless fixed shapes are asked for.
 
-T packed tokens, B texts, M masked tokens.
+T packed tokens, B texts, M masked tokens; N blocks of pre-training, which may be several texts each.
 """
 
 from collections.abc import Sequence as Seq
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from unmask.data.order import permute
+
+# The label that torch's losses leave out.
+IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,13 @@ class Batch:
         token_type_ids: (T,) int64 or `None`.
         labels: (B,) int64 or float32 for labelled texts, (M,) int64 for masked tokens; `None` when only predicting.
         positions: places of the masked tokens in the batch, (M,) int64; `None` for other tasks.
+        pair_labels: class of each pair in pre-training, (N,) int64: 1 where the second text is not the next one, or
+            where the two are swapped.
+        block_starts: where each block of pre-training begins, and the end, (N + 1,) int32, on the host.
+        sample_ids: corpus and number of each block, (N, 2) int64, on the host.
+        epochs: pass over its corpus that each block belongs to, (N,) int64, on the host.
+        num_filler_tokens: tokens at the end that only fill the batch up to a fixed shape.
+        num_filler_targets: masked places at the end that do, with the label -100.
     """
 
     input_ids: Tensor
@@ -61,16 +71,27 @@ class Batch:
     token_type_ids: Tensor | None = None
     labels: Tensor | None = None
     positions: Tensor | None = None
+    pair_labels: Tensor | None = None
+    block_starts: np.ndarray | None = None
+    sample_ids: np.ndarray | None = None
+    epochs: np.ndarray | None = None
+    num_filler_tokens: int = 0
+    num_filler_targets: int = 0
 
     @property
     def num_tokens(self) -> int:
-        """Real tokens of the batch, T."""
-        return int(self.cu_seqlens[-1])
+        """Real tokens of the batch: T without filler."""
+        return int(self.cu_seqlens[-1]) - self.num_filler_tokens
 
     @property
     def num_targets(self) -> int:
         """Labels that the loss is averaged over."""
-        return 0 if self.labels is None else len(self.labels)
+        return 0 if self.labels is None else len(self.labels) - self.num_filler_targets
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Targets of each part of the loss: labels; and pairs, where there are any."""
+        return (self.num_targets,) if self.pair_labels is None else (self.num_targets, len(self.pair_labels))
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -78,7 +99,7 @@ class Batch:
             return self
         moved = {
             name: value.to(device, non_blocking=True)
-            for name in ("input_ids", "position_ids", "token_type_ids", "labels", "positions")
+            for name in ("input_ids", "position_ids", "token_type_ids", "labels", "positions", "pair_labels")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved)
@@ -109,6 +130,43 @@ def positions_of(cu_seqlens: np.ndarray, offset: int) -> Tensor:
     """Position ids of packed texts, (T,) int64: `offset`, `offset` + 1, ... in each text."""
     starts = np.repeat(cu_seqlens[:-1], np.diff(cu_seqlens))
     return _int64(np.arange(cu_seqlens[-1], dtype=np.int64) - starts + offset)
+
+
+def fill_up(batch: Batch, *, round_tokens: int, round_targets: int, pad_id: int) -> Batch:
+    """Bring a batch of pre-training to a fixed shape, for kernels that are made for one.
+
+    Pad tokens at the end, in texts of their own no longer than the longest real one, are attended to by no real token;
+    the filler among the masked places points to place 0 and has the label -100, which no loss counts.
+
+    Args:
+        batch: masked, without filler.
+        round_tokens: T becomes a multiple of it; 0 leaves T.
+        round_targets: M becomes a multiple of it; 0 leaves M.
+        pad_id: id of the filling tokens.
+    """
+    tokens = -len(batch.input_ids) % (round_tokens or 1)
+    if tokens:
+        longest = int(np.diff(batch.cu_seqlens).max())
+        ends = len(batch.input_ids) + np.append(np.arange(longest, tokens, longest), tokens)
+        places = torch.arange(tokens) % longest + int(batch.position_ids[0])
+        types = batch.token_type_ids
+        batch = replace(
+            batch,
+            input_ids=torch.cat([batch.input_ids, torch.full((tokens,), pad_id)]),
+            position_ids=torch.cat([batch.position_ids, places]),
+            token_type_ids=None if types is None else torch.cat([types, types.new_zeros(tokens)]),
+            cu_seqlens=np.append(batch.cu_seqlens, ends).astype(np.int32),
+            num_filler_tokens=tokens,
+        )
+    if batch.labels is None or batch.positions is None:
+        return batch
+    targets = -len(batch.labels) % (round_targets or 1)
+    return replace(
+        batch,
+        labels=torch.cat([batch.labels, torch.full((targets,), IGNORED)]),
+        positions=torch.cat([batch.positions, batch.positions.new_zeros(targets)]),
+        num_filler_targets=targets,
+    )
 
 
 def sorted_batches(lengths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:

@@ -1,105 +1,317 @@
-"""The batches of pre-training: blocks of a corpus in keyed order with keyed masks, ready for the network.
+"""The batches of pre-training: blocks of corpora in keyed order with keyed masks, ready for the network.
 
-State is one integer, the number of samples taken so far; nothing else is needed to go on anywhere.
+State is one integer, the optimizer step; nothing else is needed to go on anywhere, with any number of processes.
 """
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from unmask.data.batching import Batch, positions_of
+from unmask.data.batching import Batch, fill_up, positions_of
+from unmask.data.corpus import Corpus
+from unmask.data.curriculum import Curriculum
+from unmask.data.heldout import held_out_ranges
 from unmask.data.masking import MaskingSettings, mask
-from unmask.data.order import permute, sample_ids
-from unmask.data.packing import FullSentences
-from unmask.errors import DataError
+from unmask.data.mixture import Mixture
+from unmask.data.order import hash_u64, sample_ids
+from unmask.data.packing import Documents, SentenceBlocks, joined
+from unmask.data.prefetch import in_order
+from unmask.data.settings import StreamSettings
+from unmask.errors import DataError, UsageError
+from unmask.tokenizer.load import Tokenizer
 
 _HELD_OUT_KEY = 0x5EED
+_CORPUS_BITS = 40
+_PAIRS = 0x9A125
+# Evaluations ask the same questions, however a run masks its own text.
+_EVALUATION = MaskingSettings()
+
+Blocks = SentenceBlocks
 
 
-class MaskedBlocks:
-    """Cuts a corpus into training and held-out blocks and gives masked batches of either.
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The ids that batches are made with.
 
-    Args:
-        blocks: of whole sentences.
-        masking: how tokens are chosen and replaced.
-        seed: of order and masks.
-        num_eval: blocks that are held out, the same for every seed.
-        mask_id: id of the mask token.
-        special_ids: ids that are neither masked nor drawn as random tokens.
-        vocab_size: ids of the vocabulary.
-        position_offset: position id of the first token.
+    Attributes:
+        cls_id: opens a text.
+        sep_id: closes it.
+        pad_id: fills a batch up.
+        mask_id: stands for masked tokens.
+        special_ids: neither masked nor drawn as random tokens, (s,) int32.
+        vocab_size: number of ids.
+        family: `roberta`, `xlm-roberta` or `bert`.
     """
 
-    def __init__(
-        self,
-        blocks: FullSentences,
-        masking: MaskingSettings,
-        *,
-        seed: int,
-        num_eval: int,
-        mask_id: int,
-        special_ids: np.ndarray,
-        vocab_size: int,
-        position_offset: int,
-    ) -> None:
-        if len(blocks) <= num_eval:
-            raise DataError(
-                "small-corpus",
-                f"the corpus has {len(blocks)} blocks, {num_eval} are to be held out",
-                remedy="lower --eval-blocks or --block-length, or build a larger corpus",
-            )
-        self._blocks = blocks
-        self._masking = masking
-        self._seed = seed
-        self._mask_id = mask_id
-        self._allowed = np.setdiff1d(np.arange(vocab_size, dtype=np.int32), special_ids)
-        self._offset = position_offset
-        order = permute(np.arange(len(blocks)), size=len(blocks), key=_HELD_OUT_KEY)
-        self._held_out, self._training = np.sort(order[:num_eval]), np.sort(order[num_eval:])
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    mask_id: int
+    special_ids: np.ndarray
+    vocab_size: int
+    family: str
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Vocabulary":
+        """The ids of a tokenizer."""
+        return cls(
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+            pad_id=tokenizer.pad_id,
+            mask_id=tokenizer.mask_id,
+            special_ids=tokenizer.special_ids,
+            vocab_size=tokenizer.vocab_size,
+            family=tokenizer.family,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Blocks to be read.
+
+    Attributes:
+        corpora: corpus of each, (B,) int64.
+        blocks: its number among the corpus' blocks, (B,) int64.
+        epochs: pass over the corpus' training blocks, (B,) int64.
+    """
+
+    corpora: np.ndarray
+    blocks: np.ndarray
+    epochs: np.ndarray
+
+    def part(self, here: slice | np.ndarray) -> "_Samples":
+        """Some of them."""
+        return _Samples(self.corpora[here], self.blocks[here], self.epochs[here])
+
+
+class _Phase:
+    """The blocks of all corpora at one block length, and the order in which they are trained on."""
+
+    def __init__(self, blocks: Sequence[Blocks], settings: StreamSettings) -> None:
+        self.blocks = blocks
+        self.training = [np.flatnonzero(~one.held_out) for one in blocks]
+        for one, training in zip(blocks, self.training, strict=True):
+            if not 0 < len(training) < len(one):
+                raise DataError(
+                    "small-corpus",
+                    f"a corpus has {len(training)} blocks to train on and {len(one) - len(training)} held out",
+                    expected="some of both",
+                    remedy="lower --block-length, or build a larger corpus",
+                )
+        self.mixture = Mixture(settings.corpus_weights or [len(numbers) for numbers in self.training])
+        self.mean_length = float(np.dot(self.mixture.shares, [one.mean_length for one in blocks]))
+        self._seed = settings.seed
 
     @property
     def num_training(self) -> int:
-        """Blocks of one epoch."""
-        return len(self._training)
+        """Training blocks of all corpora."""
+        return sum(map(len, self.training))
 
-    def steps(self, first: int, *, global_batch_size: int, micro_batch_size: int) -> Iterator[list[Batch]]:
-        """Global batches without end, beginning with optimizer step number `first`, counted from 0."""
-        step = first
-        while True:
-            epochs, samples = sample_ids(
-                step * global_batch_size, global_batch_size, size=self.num_training, seed=self._seed
+    def samples(self, numbers: np.ndarray) -> _Samples:
+        """The samples with these numbers in the mixed stream."""
+        corpora, own = self.mixture.locate(numbers)
+        found = _Samples(corpora, np.empty_like(own), np.empty_like(own))
+        for corpus in np.unique(corpora):
+            here, training = corpora == corpus, self.training[corpus]
+            found.epochs[here], places = sample_ids(own[here], size=len(training), seed=self._seed)
+            found.blocks[here] = training[places]
+        return found
+
+
+class PretrainStream:
+    """Global batches of one pre-training run, each a pure function of its step, and the held-out batches.
+
+    Args:
+        corpora: with ids of the same tokenizer.
+        settings: blocks, order and masks.
+        vocabulary: the ids.
+        position_offset: position id of the first token of a text.
+
+    Attributes:
+        num_training: blocks of the final length in one pass over the training text.
+        bytes_per_token: UTF-8 bytes of text for each token, for bits per byte.
+
+    Raises:
+        DataError: the corpora are too small for the settings.
+        UsageError: the settings do not fit each other or the corpora.
+    """
+
+    def __init__(
+        self, corpora: Sequence[Corpus], settings: StreamSettings, *, vocabulary: Vocabulary, position_offset: int
+    ) -> None:
+        if settings.corpus_weights and len(settings.corpus_weights) != len(corpora):
+            raise UsageError(
+                "corpus-weights",
+                f"there are {len(corpora)} corpora and {len(settings.corpus_weights)} weights",
+                value=settings.corpus_weights,
+                expected="one weight for each corpus",
             )
-            blocks = self._training[samples]
-            yield [
-                self._batch(blocks[at : at + micro_batch_size], epochs[at : at + micro_batch_size], self._seed)
-                for at in range(0, global_batch_size, micro_batch_size)
+        self._settings, self._vocabulary, self._offset = settings, vocabulary, position_offset
+        self._allowed = np.setdiff1d(np.arange(vocabulary.vocab_size, dtype=np.int32), vocabulary.special_ids)
+        ranges = [held_out_ranges(corpus, num_tokens=settings.held_out_tokens) for corpus in corpora]
+        lengths = (*settings.curriculum.block_lengths, settings.block_length)
+        self._phases = [
+            _Phase([self._cut(*pair, length) for pair in zip(corpora, ranges, strict=True)], settings)
+            for length in lengths
+        ]
+        self._held_out = self._spread(settings.eval_blocks)
+        # A step has the tokens that full sentences of the final length would have.
+        last = self._phases[-1]
+        full = last.mean_length
+        if settings.input_format != "full_sentences":
+            sentences = [self._sentences(corpus, None, settings.block_length, "joined") for corpus in corpora]
+            full = float(np.dot(last.mixture.shares, [one.mean_length for one in sentences]))
+        self._scales = [full / phase.mean_length for phase in self._phases]
+        self._curriculum = Curriculum(
+            settings.curriculum,
+            block_length=settings.block_length,
+            max_steps=settings.max_steps,
+            batch_size=settings.global_batch_size,
+            scales=self._scales,
+        )
+        self._num_tokens = sum(corpus.num_tokens for corpus in corpora)
+        self.num_training = last.num_training
+        sizes = [corpus.meta.total("num_bytes") / corpus.num_tokens for corpus in corpora]
+        self.bytes_per_token = float(np.dot(last.mixture.shares, sizes))
+
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[Batch]:
+        """The micro-batches of one process in an optimizer step, counted from 0; all processes have as many.
+
+        Raises:
+            UsageError: there are more processes than blocks.
+        """
+        settings, point = self._settings, self._curriculum.at(step)
+        if point.count < world_size:
+            raise UsageError(
+                "few-blocks",
+                f"step {step + 1} has {point.count} blocks for {world_size} processes",
+                remedy="raise --global-batch-size or --curriculum.start-batch-size, or start fewer processes",
+            )
+        start, stop = point.count * rank // world_size, point.count * (rank + 1) // world_size
+        phase = self._phases[point.phase]
+        samples = phase.samples(np.arange(point.first + start, point.first + stop))
+        wanted = math.ceil(point.batch_size / world_size / settings.micro_batch_size)
+        parts = min(wanted, point.count // world_size)
+        bounds = [(stop - start) * part // parts for part in range(parts + 1)]
+        prob = settings.masking.prob_at(step / settings.max_steps)
+        return [
+            self._make(phase, samples.part(slice(*pair)), settings.seed, settings.masking, prob)
+            for pair in itertools.pairwise(bounds)
+        ]
+
+    def steps(self, first: int, *, rank: int = 0, world_size: int = 1, workers: int = 0) -> Iterator[list[Batch]]:
+        """Global batches without end; close the iterator to end its threads.
+
+        Args:
+            first: optimizer step of the first one, counted from 0.
+            rank: number of this process.
+            world_size: processes that share a global batch.
+            workers: threads that work ahead; 0 makes each batch when it is asked for.
+        """
+        return in_order(partial(self.batch, rank=rank, world_size=world_size), first, workers=workers)
+
+    def held_out(self, micro_batch_size: int | None = None) -> Iterator[Batch]:
+        """At most `eval_blocks` held-out blocks, with masks that are the same for every run and every evaluation."""
+        size = micro_batch_size or self._settings.micro_batch_size
+        for at in range(0, len(self._held_out.blocks), size):
+            chosen = self._held_out.part(slice(at, at + size))
+            yield self._make(self._phases[-1], chosen, _HELD_OUT_KEY, _EVALUATION, _EVALUATION.mask_prob)
+
+    def epochs(self, max_steps: int) -> float:
+        """Passes over the training text in so many steps."""
+        taken = self._curriculum.samples(max_steps)
+        return float(sum(count / phase.num_training for count, phase in zip(taken, self._phases, strict=True)))
+
+    def describe(self) -> str:
+        """What there is to train on, in one line."""
+        last = self._phases[-1]
+        parts = [
+            f"{self._num_tokens:,} tokens in {len(last.blocks)} corpora" if len(last.blocks) > 1
+            else f"{self._num_tokens:,} tokens",
+            f"{last.num_training:,} blocks of {last.mean_length:.0f} tokens in the mean",
+            f"{sum(int(one.held_out.sum()) for one in last.blocks):,} more held out",
+        ]  # fmt: skip
+        for name, what in (("num_cut_sentences", "sentences cut"), ("num_unused_tokens", "tokens without a partner")):
+            if number := sum(getattr(one, name) for one in last.blocks):
+                parts.append(f"{number:,} {what}")
+        return ", ".join(parts)
+
+    def _cut(self, corpus: Corpus, ranges: np.ndarray, length: int) -> Blocks:
+        """The blocks of one corpus at one length."""
+        settings = self._settings
+        documents = "apart" if settings.input_format == "doc_sentences" else "joined"
+        return self._sentences(corpus, ranges, length, "isolated" if settings.isolate_documents else documents)
+
+    def _sentences(
+        self, corpus: Corpus, ranges: np.ndarray | None, length: int, documents: Documents
+    ) -> SentenceBlocks:
+        return SentenceBlocks(
+            corpus,
+            max_length=length,
+            cls_id=self._vocabulary.cls_id,
+            sep_id=self._vocabulary.sep_id,
+            documents=documents,
+            held_out=ranges,
+        )
+
+    def _spread(self, count: int) -> _Samples:
+        """At most `count` held-out blocks, dealt out like the training blocks, evenly spread over each corpus."""
+        phase = self._phases[-1]
+        corpora, _ = phase.mixture.locate(np.arange(count))
+        parts = []
+        for number, blocks in enumerate(phase.blocks):
+            held_out = np.flatnonzero(blocks.held_out)
+            wanted = min(len(held_out), int(np.count_nonzero(corpora == number)))
+            chosen = held_out[np.arange(wanted) * len(held_out) // max(1, wanted)]
+            parts.append(_Samples(np.full(wanted, number), chosen, np.zeros(wanted, np.int64)))
+        return _Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Samples.__slots__))
+
+    def _make(self, phase: _Phase, samples: _Samples, seed: int, masking: MaskingSettings, mask_prob: float) -> Batch:
+        # Corpus after corpus: the order within a forward pass decides nothing.
+        samples = samples.part(np.argsort(samples.corpora, kind="stable"))
+        numbers = samples.blocks + (samples.corpora << _CORPUS_BITS)
+        keys = hash_u64(seed, samples.epochs, numbers, _PAIRS)
+        packed = joined(
+            [
+                phase.blocks[corpus].take(samples.blocks[samples.corpora == corpus], keys[samples.corpora == corpus])
+                for corpus in np.unique(samples.corpora)
             ]
-            step += 1
-
-    def held_out(self, micro_batch_size: int) -> Iterator[Batch]:
-        """The held-out blocks with masks that are the same for every run, so that checkpoints can be compared."""
-        for at in range(0, len(self._held_out), micro_batch_size):
-            chosen = self._held_out[at : at + micro_batch_size]
-            yield self._batch(chosen, np.zeros(len(chosen), dtype=np.int64), _HELD_OUT_KEY)
-
-    def _batch(self, blocks: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
-        packed = self._blocks.take(blocks)
+        )
         masked = mask(
             packed.ids,
-            packed.cu_seqlens,
+            packed.block_starts,
             packed.special,
-            sample_ids=blocks,
-            epochs=epochs,
+            sample_ids=numbers,
+            epochs=samples.epochs,
             seed=seed,
-            config=self._masking,
-            mask_id=self._mask_id,
+            config=masking,
+            mask_id=self._vocabulary.mask_id,
             allowed_ids=self._allowed,
+            mask_prob=mask_prob,
+            word_starts=packed.word_starts,
         )
-        return Batch(
+        batch = Batch(
             input_ids=torch.from_numpy(masked.input_ids.astype(np.int64)),
             position_ids=positions_of(packed.cu_seqlens, self._offset),
             cu_seqlens=packed.cu_seqlens,
-            labels=torch.from_numpy(masked.labels.astype(np.int64)),
-            positions=torch.from_numpy(masked.positions.astype(np.int64)),
+            token_type_ids=None
+            if packed.token_types is None
+            else torch.from_numpy(packed.token_types.astype(np.int64)),
+            labels=torch.from_numpy(masked.labels),
+            positions=torch.from_numpy(masked.positions),
+            pair_labels=None if packed.pair_labels is None else torch.from_numpy(packed.pair_labels),
+            block_starts=packed.block_starts,
+            sample_ids=np.stack([samples.corpora, samples.blocks], axis=1),
+            epochs=samples.epochs,
+        )
+        return fill_up(
+            batch,
+            round_tokens=self._settings.round_tokens,
+            round_targets=self._settings.round_targets,
+            pad_id=self._vocabulary.pad_id,
         )

@@ -69,23 +69,21 @@ def permute(positions: np.ndarray, *, size: int, key: int) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def sample_ids(start: int, count: int, *, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the samples number `start` to `start + count` of an endless stream that runs epoch after epoch.
+def sample_ids(numbers: np.ndarray, *, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give samples of an endless stream that runs epoch after epoch, by their numbers in it.
 
     Each epoch holds every sample once, in an order of its own.
 
     Args:
-        start: position in the stream, from 0.
-        count: samples to give.
+        numbers: positions in the stream, from 0, in any order, (n,) int64.
         size: samples of an epoch.
         seed: of the run.
 
     Returns:
-        Epoch and sample id of each, (count,) int64 both.
+        Epoch and sample id of each, (n,) int64 both.
     """
-    numbers = np.arange(start, start + count, dtype=np.int64)
     epochs, positions = numbers // size, numbers % size
-    ids = np.empty(count, dtype=np.int64)
+    ids = np.empty(len(numbers), dtype=np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
         ids[here] = permute(positions[here], size=size, key=int(hash_u64(seed, int(epoch))[0]))

@@ -125,16 +125,16 @@ def test_neighbours_are_spread() -> None:
 
 @given(start=st.integers(0, 10_000), counts=st.lists(st.integers(0, 40), max_size=6), size=st.integers(1, 50))
 def test_stream_may_be_cut_anywhere(start: int, counts: list[int], size: int) -> None:
-    whole = np.stack(sample_ids(start, sum(counts), size=size, seed=3))
+    whole = np.stack(sample_ids(np.arange(start, start + sum(counts)), size=size, seed=3))
     parts, here = [np.empty((2, 0), np.int64)], start
     for count in counts:
-        parts.append(np.stack(sample_ids(here, count, size=size, seed=3)))
+        parts.append(np.stack(sample_ids(np.arange(here, here + count), size=size, seed=3)))
         here += count
     assert np.array_equal(whole, np.concatenate(parts, axis=1))
 
 
 def test_epochs_neither_repeat_nor_skip() -> None:
-    epochs, ids = sample_ids(0, 4 * 37, size=37, seed=5)
+    epochs, ids = sample_ids(np.arange(4 * 37), size=37, seed=5)
     assert epochs.tolist() == sorted([*range(4)] * 37)
     orders = ids.reshape(4, 37)
     assert np.array_equal(np.sort(orders, axis=1), np.tile(np.arange(37), (4, 1)))
@@ -142,5 +142,5 @@ def test_epochs_neither_repeat_nor_skip() -> None:
 
 
 def test_seeds_give_different_orders() -> None:
-    orders = {tuple(sample_ids(0, 20, size=20, seed=seed)[1].tolist()) for seed in range(100)}
+    orders = {tuple(sample_ids(np.arange(20), size=20, seed=seed)[1].tolist()) for seed in range(100)}
     assert len(orders) == 100

@@ -1,0 +1,103 @@
+"""Where blocks begin: whole sentences, taken greedily; used by `packing` and `pairs`.
+
+Tokens, sentences and documents are counted through all shards of a corpus.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from unmask.data.corpus import Corpus
+from unmask.data.shards import Shard
+
+# Jumps from block to block are doubled so many times before they are followed one by one.
+_DOUBLINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The sentences of a shard, those cut that are longer than allowed.
+
+    Attributes:
+        starts: token that each piece begins at, and the end, (n + 1,) int64.
+        documents: piece that each document begins with, and the end, (d + 1,) int64.
+        num_cut: sentences that were cut.
+    """
+
+    starts: np.ndarray
+    documents: np.ndarray
+    num_cut: int
+
+
+def pieces_of(corpus: Corpus, *, longest: int) -> Iterator[Pieces]:
+    """Give the sentences of each shard, cut at word starts (where there are any) into at most `longest` tokens."""
+    first = 0
+    for shard in corpus.shards:
+        sentences = shard.sentence_starts.astype(np.int64)
+        documents = shard.document_starts.astype(np.int64)
+        extra, num_cut = _cuts(shard, sentences, longest)
+        places = np.searchsorted(sentences, extra)
+        yield Pieces(
+            np.insert(sentences, places, extra) + first,
+            documents + np.searchsorted(places, documents, "right"),
+            num_cut,
+        )
+        first += len(shard.ids)
+
+
+def pack_greedily(pieces: Pieces, *, room: int, separators: int, edges: np.ndarray) -> np.ndarray:
+    """Fill block after block with pieces as long as they fit.
+
+    Args:
+        pieces: none longer than `room`.
+        room: tokens of a block without the special ones that it always has.
+        separators: special tokens that a block has more for each document but its first.
+        edges: tokens at which a block begins in any case, ascending, (e,) int64; those in other shards do not matter.
+
+    Returns:
+        The piece that each block begins with, and the end, (b + 1,) int64.
+    """
+    starts, count = pieces.starts, len(pieces.starts) - 1
+    breaks = np.repeat(np.arange(len(pieces.documents) - 1) * separators, np.diff(pieces.documents))
+    # A block of the pieces a to b - 1 has starts[b] - starts[a] tokens and breaks[b - 1] - breaks[a] separators, so the
+    # farthest b for every a is one search in a rising list.
+    reach = np.searchsorted(starts[1:] + breaks, starts[:-1] + breaks + room, side="right")
+    inner = edges[(edges > starts[0]) & (edges < starts[-1])]
+    gates = np.concatenate([[0], np.searchsorted(starts, inner), [count]])
+    return _follow(np.minimum(reach, np.repeat(gates[1:], np.diff(gates))))
+
+
+def _follow(reach: np.ndarray) -> np.ndarray:
+    """Jump from piece to piece: 0, reach[0], reach[reach[0]], ... up to the end.
+
+    Most of the jumps are made by doubling: the jumps of jumps are followed one by one, then those between filled in.
+    """
+    last = len(reach)
+    levels = [np.append(reach, last)]
+    for _ in range(_DOUBLINGS):
+        levels.append(levels[-1][levels[-1]])
+    here, chosen = 0, []
+    step: Callable[[int], int] = levels[-1].item
+    while here < last:
+        chosen.append(here)
+        here = step(here)
+    found = np.array(chosen, dtype=np.int64)
+    for level in reversed(levels[:-1]):
+        found = np.stack([found, level[found]], axis=1).reshape(-1)
+    return np.append(found[: np.searchsorted(found, last)], last)
+
+
+def _cuts(shard: Shard, sentences: np.ndarray, longest: int) -> tuple[np.ndarray, int]:
+    """Tokens at which sentences are cut, ascending, and the number of such sentences."""
+    long = np.flatnonzero(np.diff(sentences) > longest)
+    extra: list[int] = []
+    for sentence in long:
+        start, stop = int(sentences[sentence]), int(sentences[sentence + 1])
+        words = shard.word_starts(start, stop)
+        here = start
+        while stop - here > longest:
+            inside = np.flatnonzero(words[here + 1 - start : here + longest + 1 - start])
+            here += int(inside[-1]) + 1 if len(inside) else longest
+            extra.append(here)
+    return np.array(extra, dtype=np.int64), len(long)
