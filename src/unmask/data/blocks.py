@@ -20,6 +20,7 @@ from unmask.data.masking import MaskingSettings, mask
 from unmask.data.mixture import Mixture
 from unmask.data.order import hash_u64, sample_ids
 from unmask.data.packing import Documents, SentenceBlocks, joined
+from unmask.data.pairs import PairBlocks
 from unmask.data.prefetch import in_order
 from unmask.data.settings import StreamSettings
 from unmask.errors import DataError, UsageError
@@ -31,7 +32,7 @@ _PAIRS = 0x9A125
 # Evaluations ask the same questions, however a run masks its own text.
 _EVALUATION = MaskingSettings()
 
-Blocks = SentenceBlocks
+Blocks = SentenceBlocks | PairBlocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +244,21 @@ class PretrainStream:
 
     def _cut(self, corpus: Corpus, ranges: np.ndarray, length: int) -> Blocks:
         """The blocks of one corpus at one length."""
-        settings = self._settings
-        documents = "apart" if settings.input_format == "doc_sentences" else "joined"
-        return self._sentences(corpus, ranges, length, "isolated" if settings.isolate_documents else documents)
+        settings, vocabulary = self._settings, self._vocabulary
+        if settings.input_format in ("segment_pair", "sentence_pair"):
+            return PairBlocks(
+                corpus,
+                max_length=length,
+                cls_id=vocabulary.cls_id,
+                sep_id=vocabulary.sep_id,
+                is_bert=vocabulary.family == "bert",
+                is_single=settings.input_format == "sentence_pair",
+                is_swapped=settings.objective == "mlm+sop",
+                held_out=ranges,
+            )
+        if settings.input_format == "doc_sentences":
+            return self._sentences(corpus, ranges, length, "apart")
+        return self._sentences(corpus, ranges, length, "isolated" if settings.isolate_documents else "joined")
 
     def _sentences(
         self, corpus: Corpus, ranges: np.ndarray | None, length: int, documents: Documents

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from unmask.config import Settings
-from unmask.data.order import hash_u64, stream_u64
+from unmask.data.order import below, hash_u64, stream_u64
 
 # What the keyed numbers are for; each use has a stream of its own.
 _COUNT, _CHOICE, _FATE, _REPLACEMENT, _LENGTH = range(5)
@@ -125,10 +125,8 @@ def mask(
     fate = _unit(stream_u64(hash_u64(keys, _FATE)[samples], offsets))
     is_random = fate < config.random_token_prob
     is_kept = ~is_random & (fate < config.random_token_prob + config.keep_prob)
-    # High half times length, shifted down: a draw without division, biased by less than 2**-32 * length.
-    draws = stream_u64(hash_u64(keys, _REPLACEMENT)[samples], offsets) >> np.uint64(32)
-    draws = draws * np.uint64(len(allowed_ids)) >> np.uint64(32)
-    replaced = np.where(is_random, allowed_ids[draws.astype(np.int64)], np.where(is_kept, labels, mask_id))
+    draws = below(stream_u64(hash_u64(keys, _REPLACEMENT)[samples], offsets), len(allowed_ids))
+    replaced = np.where(is_random, allowed_ids[draws], np.where(is_kept, labels, mask_id))
     input_ids = ids.astype(np.int32, copy=True)
     input_ids[positions] = replaced
     return Masked(input_ids, positions, labels)

@@ -39,6 +39,19 @@ def stream_u64(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     return _mix(keys + (_unsigned(counters) + np.uint64(1)) * np.uint64(_GOLDEN))
 
 
+def below(bits: np.ndarray, sizes: np.ndarray | int) -> np.ndarray:
+    """Map random bits onto `range(sizes)`: high half times size, shifted down, biased by less than 2**-32 * size.
+
+    Args:
+        bits: uint64.
+        sizes: whole numbers from 1 to 2**32, of a shape that broadcasts with `bits`.
+
+    Returns:
+        int64 of the broadcast shape.
+    """
+    return ((bits >> np.uint64(32)) * _unsigned(sizes) >> np.uint64(32)).astype(np.int64)
+
+
 def permute(positions: np.ndarray, *, size: int, key: int) -> np.ndarray:
     """Map positions one-to-one onto `range(size)`, in an order chosen by the key.
 

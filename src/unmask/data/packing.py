@@ -63,6 +63,11 @@ class Runs:
     heads: np.ndarray
     blocks: np.ndarray
 
+    @property
+    def widths(self) -> np.ndarray:
+        """Tokens of each run with the special ones before and behind it, (R,) int64."""
+        return self.stops - self.starts + (self.heads != NOTHING) + 1
+
 
 class TokenReader:
     """Reads runs of tokens, counted through all shards, and lays them out.
@@ -82,7 +87,7 @@ class TokenReader:
     def lay_out(self, runs: Runs) -> PackedBlocks:
         """Copy runs, each within one shard, into one batch."""
         sizes = runs.stops - runs.starts
-        widths = sizes + (runs.heads != NOTHING) + 1
+        widths = runs.widths
         ends = np.cumsum(widths)
         total = int(ends[-1]) if len(ends) else 0
         ids = np.full(total, self._sep_id, np.int32)
@@ -155,10 +160,8 @@ class SentenceBlocks:
         starts, lengths, openings = [], [], []
         self.num_cut_sentences = 0
         for pieces in pieces_of(corpus, longest=max_length - 2):
-            edges = np.append(ranges, pieces.starts[pieces.documents] if documents == "apart" else [])
-            firsts = pack_greedily(
-                pieces, room=max_length - 2, separators=separators, edges=np.sort(edges.astype(np.int64))
-            )
+            edges = np.append(ranges, pieces.starts[pieces.documents] if documents == "apart" else ranges)
+            firsts = pack_greedily(pieces, room=max_length - 2, separators=separators, edges=edges)
             # Documents that begin behind the block's first piece.
             breaks = np.searchsorted(pieces.documents, firsts[1:], "left") - np.searchsorted(
                 pieces.documents, firsts[:-1], "right"

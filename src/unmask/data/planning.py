@@ -53,19 +53,29 @@ def pack_greedily(pieces: Pieces, *, room: int, separators: int, edges: np.ndarr
         pieces: none longer than `room`.
         room: tokens of a block without the special ones that it always has.
         separators: special tokens that a block has more for each document but its first.
-        edges: tokens at which a block begins in any case, ascending, (e,) int64; those in other shards do not matter.
+        edges: tokens at which a block begins in any case, in any order, (e,) int64.
 
     Returns:
         The piece that each block begins with, and the end, (b + 1,) int64.
     """
-    starts, count = pieces.starts, len(pieces.starts) - 1
+    starts = pieces.starts
     breaks = np.repeat(np.arange(len(pieces.documents) - 1) * separators, np.diff(pieces.documents))
     # A block of the pieces a to b - 1 has starts[b] - starts[a] tokens and breaks[b - 1] - breaks[a] separators, so the
     # farthest b for every a is one search in a rising list.
     reach = np.searchsorted(starts[1:] + breaks, starts[:-1] + breaks + room, side="right")
-    inner = edges[(edges > starts[0]) & (edges < starts[-1])]
-    gates = np.concatenate([[0], np.searchsorted(starts, inner), [count]])
+    gates = gates_of(pieces, edges)
     return _follow(np.minimum(reach, np.repeat(gates[1:], np.diff(gates))))
+
+
+def gates_of(pieces: Pieces, edges: np.ndarray) -> np.ndarray:
+    """Pieces that begin at an edge, with the first one and the end, ascending, (g,) int64.
+
+    Args:
+        pieces: of one shard.
+        edges: tokens at which pieces begin, in any order; those outside the shard do not matter.
+    """
+    inner = edges[(edges > pieces.starts[0]) & (edges < pieces.starts[-1])]
+    return np.unique(np.concatenate([[0], np.searchsorted(pieces.starts, inner), [len(pieces.starts) - 1]]))
 
 
 def _follow(reach: np.ndarray) -> np.ndarray:
@@ -91,13 +101,15 @@ def _follow(reach: np.ndarray) -> np.ndarray:
 def _cuts(shard: Shard, sentences: np.ndarray, longest: int) -> tuple[np.ndarray, int]:
     """Tokens at which sentences are cut, ascending, and the number of such sentences."""
     long = np.flatnonzero(np.diff(sentences) > longest)
-    extra: list[int] = []
-    for sentence in long:
-        start, stop = int(sentences[sentence]), int(sentences[sentence + 1])
-        words = shard.word_starts(start, stop)
-        here = start
-        while stop - here > longest:
-            inside = np.flatnonzero(words[here + 1 - start : here + longest + 1 - start])
-            here += int(inside[-1]) + 1 if len(inside) else longest
-            extra.append(here)
-    return np.array(extra, dtype=np.int64), len(long)
+    here, stops = sentences[long], sentences[long + 1]
+    bits, back = np.asarray(shard.word_bits), np.arange(longest)
+    found = [np.empty(0, np.int64)]
+    while len(here):
+        # From the farthest place back to the nearest; where no word begins the first one, the farthest, is taken.
+        places = (here + longest)[:, None] - back
+        is_word = bits[places >> 3] >> (places & 7).astype(np.uint8) & 1
+        here = here + longest - is_word.argmax(axis=1)
+        found.append(here)
+        is_long = stops - here > longest
+        here, stops = here[is_long], stops[is_long]
+    return np.sort(np.concatenate(found)), len(long)
