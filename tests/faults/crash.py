@@ -1,0 +1,125 @@
+"""Processes that die while they save: real training, a real SIGKILL, in children forked from a warm server."""
+
+import hashlib
+import itertools
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests import tiny
+from unmask import disk
+from unmask.data.batching import Batch
+from unmask.runtime import machine
+from unmask.train.checkpoints import Checkpoints
+from unmask.train.fit import Trainer
+from unmask.train.settings import OptimSettings
+
+# once, in the server that children are forked from
+torch.set_num_threads(1)
+tiny.tokenizer()
+
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 16,
+    "max_length": 32,
+    "hidden_dropout_prob": 0.3,
+}
+
+
+def trainer() -> Trainer:
+    """A fresh trainer of a tiny classifier with dropout."""
+    task = tiny.classifier(**SMALL)
+    return Trainer(task, OptimSettings(lr=1e-3), max_steps=1000, machine=machine("float32", "cpu"), seed=0)
+
+
+def train(one: Trainer, until: int) -> Trainer:
+    """Take steps until the trainer's step is `until`."""
+    features = one.task.encode(tiny.rows_of(one.task), is_training=True)
+    batch: Batch = one.task.collate(features)
+    for step in one.fit([[batch]] * (until - one.step)):
+        assert step.verdict == "accept"
+    return one
+
+
+def fingerprint(one: Trainer) -> str:
+    """Hash of weights, moments and step."""
+    found = hashlib.sha256(str(one.step).encode())
+    for data in one.snapshot().files().values():
+        found.update(data)
+    return found.hexdigest()
+
+
+def straight(steps: int) -> dict[int, str]:
+    """Fingerprints of a run that nothing disturbs, by step."""
+    one = trainer()
+    return {0: fingerprint(one)} | {step: fingerprint(train(one, step)) for step in range(1, steps + 1)}
+
+
+def counted(act: Callable[[int, disk.Operation], None]) -> None:
+    """Call `act` with the number, from 0, of each change of the disk from now on."""
+    numbers = itertools.count()
+    disk.watch = lambda operation: act(next(numbers), operation)
+
+
+def die_at(number: int) -> None:
+    """Kill this process before its change of the disk of that number."""
+
+    def act(found: int, _: disk.Operation) -> None:
+        if found == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    counted(act)
+
+
+def go_on_and_die(folder: Path, until: int, number: int, options: dict[str, Any]) -> None:
+    """Resume, train, and die within the save."""
+    one = trainer()
+    checkpoints = Checkpoints(folder, **options)
+    checkpoints.restore(one)
+    train(one, until)
+    die_at(number)
+    checkpoints.save(one, {"note": until})
+    checkpoints.wait()
+
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
+
+
+def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    """Start a function of a test module in a process of its own."""
+    process = _context.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def run(function: Callable[..., None], *arguments: Any) -> int:
+    """Run a function in a process of its own and give its exit code, -9 if it was killed."""
+    process = start(function, *arguments)
+    process.join(60)
+    assert process.exitcode is not None, "the child hangs"
+    return process.exitcode
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files below a folder by their relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def operations(act: Callable[[], object]) -> Iterator[disk.Operation]:
+    """The changes of the disk that a call makes."""
+    found: list[disk.Operation] = []
+    before, disk.watch = disk.watch, found.append
+    try:
+        act()
+    finally:
+        disk.watch = before
+    yield from found
