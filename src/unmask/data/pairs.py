@@ -36,12 +36,14 @@ class _Chunks:
     Attributes:
         firsts: first piece of each, (N,) int64.
         stops: piece behind the last one, (N,) int64.
-        limits: piece behind its document, or behind its stretch of held-out or training text, (N,) int64.
+        openings: first piece of its document, or of its stretch of held-out or training text, (N,) int64.
+        limits: piece behind that, (N,) int64.
         documents: its document, ascending, (N,) int64.
     """
 
     firsts: np.ndarray
     stops: np.ndarray
+    openings: np.ndarray
     limits: np.ndarray
     documents: np.ndarray
 
@@ -101,9 +103,8 @@ class PairBlocks:
         self.num_cut_sentences = sum(part.num_cut for part in parts)
         self.num_unused_tokens = int(self._starts[-1] - (ends - begins).sum())
         self.mean_length = float((ends - begins).mean()) + num_special if len(self) else 0.0
-        self.lengths = (ends - begins + num_special).astype(np.int32)
+        self.lengths = (ends - begins + num_special if is_swapped else np.full(len(self), max_length)).astype(np.int32)
         if not is_swapped:
-            self.lengths = (self._budgets(np.arange(len(self))) + num_special).astype(np.int32)
             self._check_documents()
         self._sides = [np.flatnonzero(self.held_out == side) for side in (False, True)]
 
@@ -127,8 +128,8 @@ class PairBlocks:
         if self._is_swapped:
             first[changed], second[changed] = second[changed], first[changed]
         else:
-            rooms = self._budgets(indices[changed]) - (first[changed, 1] - first[changed, 0])
-            second[changed] = self._elsewhere(indices[changed], keys[changed], rooms)
+            sizes, rooms = second[changed, 1] - second[changed, 0], self._room - (first[changed, 1] - first[changed, 0])
+            second[changed] = self._elsewhere(indices[changed], keys[changed], sizes, rooms)
         spans = np.stack([first, second], axis=1).reshape(-1, 2)
         heads = np.tile(np.array([OPENING, self._head], np.int8), len(indices))
         runs = Runs(spans[:, 0], spans[:, 1], heads, np.repeat(np.arange(len(indices)), 2))
@@ -149,28 +150,49 @@ class PairBlocks:
             else:
                 bounds = pack_greedily(part, room=self._room, separators=0, edges=edges)
             firsts, stops = bounds[:-1], bounds[1:]
-            limits = gates[np.searchsorted(gates, firsts, side="right")] if len(firsts) else firsts
+            places = np.searchsorted(gates, firsts, side="right")
             owners = np.searchsorted(part.documents, firsts, side="right") - 1
             is_pair = stops - firsts >= 2
-            numbers = np.stack([firsts + piece, stops + piece, limits + piece, owners + document])
-            found.append(numbers[:, is_pair])
+            pieces = np.stack([firsts, stops, gates[places - 1], gates[places % len(gates)]]) + piece
+            found.append(np.concatenate([pieces, owners[None] + document])[:, is_pair])
             piece += len(part.starts) - 1
             document += len(part.documents) - 1
-        return _Chunks(*np.concatenate([np.empty((4, 0), np.int64), *found], axis=1))
+        return _Chunks(*np.concatenate([np.empty((5, 0), np.int64), *found], axis=1))
 
-    def _budgets(self, indices: np.ndarray) -> np.ndarray:
-        """Most ordinary tokens of a pair with text from elsewhere, (B,) int64.
+    def _elsewhere(self, indices: np.ndarray, keys: np.ndarray, sizes: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        """Text of another document for each pair: whole sentences, about as long as what it stands for.
 
-        A chunk at the end of its document is short, and stays so: else a model could tell labels by lengths.
+        Otherwise a model could tell the labels by the lengths.
+
+        Args:
+            indices: of the pairs, (B,).
+            keys: of the pairs, (B,) uint64.
+            sizes: tokens of the true second text, (B,) int64.
+            rooms: most tokens, (B,) int64.
+
+        Returns:
+            First token and the token behind the last, (B, 2) int64.
         """
-        firsts, stops = self._chunks.firsts[indices], self._chunks.stops[indices]
+        others = self._others(indices, keys)
+        firsts, stops, limits = self._chunks.firsts[others], self._chunks.stops[others], self._chunks.limits[others]
+        begins = firsts + below(stream_u64(keys, np.array(_PLACE)), stops - firsts)
         if self._is_single:
-            return self._starts[firsts + 1] - self._starts[firsts] + self._room // 2
-        is_last = stops == self._chunks.limits[indices]
-        return np.where(is_last, self._starts[stops] - self._starts[firsts], self._room)
+            return self._starts[np.stack([begins, begins + 1], axis=1)]
+        # Chunks are as full as they can be, but for the last one of a document.
+        is_last = self._chunks.stops[indices] == self._chunks.limits[indices]
+        wanted = np.where(is_last, sizes, rooms)
+        # Near the end of a document there may be too little text: begin earlier.
+        latest = np.searchsorted(self._starts, self._starts[limits] - wanted, side="right") - 1
+        begins = np.maximum(np.minimum(begins, latest), self._chunks.openings[others])
+        tokens = self._starts[begins]
+        ends = np.searchsorted(self._starts, tokens + wanted)
+        over, under = self._starts[ends] - tokens - wanted, tokens + wanted - self._starts[ends - 1]
+        ends -= (over > under) | (over > rooms - wanted)
+        behind = self._starts[np.clip(ends, begins + 1, limits)]
+        return np.stack([tokens, np.where(behind - tokens > rooms, tokens + sizes, behind)], axis=1)
 
-    def _elsewhere(self, indices: np.ndarray, keys: np.ndarray, rooms: np.ndarray) -> np.ndarray:
-        """Text of another document for each pair, whole sentences if any fit, as tokens from and to, (B, 2) int64."""
+    def _others(self, indices: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """A chunk of another document on the same side for each pair, (B,) int64."""
         others = np.empty_like(indices)
         draws = stream_u64(keys, np.array(_OTHER))
         for side, numbers in enumerate(self._sides):
@@ -181,15 +203,7 @@ class PairBlocks:
             first, stop = np.searchsorted(documents, own, "left"), np.searchsorted(documents, own, "right")
             chosen = below(draws[here], len(numbers) - (stop - first)) if len(here) else here
             others[here] = numbers[np.where(chosen >= first, chosen + stop - first, chosen)]
-        firsts, stops = self._chunks.firsts[others], self._chunks.stops[others]
-        begins = firsts + below(stream_u64(keys, np.array(_PLACE)), stops - firsts)
-        if self._is_single:
-            ends = begins + 1
-        else:
-            ends = np.searchsorted(self._starts, self._starts[begins] + rooms, side="right") - 1
-            ends = np.clip(ends, begins + 1, self._chunks.limits[others])
-        tokens = self._starts[begins]
-        return np.stack([tokens, np.minimum(self._starts[ends], tokens + rooms)], axis=1)
+        return others
 
     def _check_documents(self) -> None:
         for side, name in ((False, "training"), (True, "held-out")):
