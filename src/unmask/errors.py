@@ -77,6 +77,12 @@ class NumericError(UnmaskError):
     exit_code = 6
 
 
+class DistributedError(UnmaskError):
+    """A process of a distributed run has died, hangs, or disagrees with the others."""
+
+    exit_code = 7
+
+
 class InterruptedRunError(UnmaskError):
     """The user or the system ended the process, and the work was saved first."""
 

@@ -92,6 +92,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def world_size() -> int:
+    """Number of processes of a distributed run, 1 alone; `torchrun` sets it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def local_rank() -> int:
     """Number of this process on its host, 0 alone."""
     return int(os.environ.get("LOCAL_RANK", "0"))

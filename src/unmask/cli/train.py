@@ -12,25 +12,38 @@ from unmask.train.settings import FinetuneSettings, PretrainSettings
 
 def pretrain(
     *,
-    corpus: Path,
+    corpus: list[Path],
     output: Path,
-    recipe: str = "mini",
+    model: Path | None = None,
+    recipe: str | None = None,
+    dry_run: bool = False,
     settings: Annotated[PretrainSettings, Parameter(name="*")] = PretrainSettings(),  # noqa: B008
 ) -> None:
-    """Pre-train a RoBERTa on a corpus folder.
+    """Pre-train a RoBERTa on one corpus folder or several.
 
-    The same command again goes on with an unfinished run. RUN/model is the finished model folder.
+    The same command again goes on with an unfinished run. RUN/model is the finished model folder. On several cards or
+    hosts: torchrun --nproc-per-node N -m unmask pretrain ...
 
     Args:
-        corpus: Corpus folder, written by `unmask corpus build`.
+        corpus: Corpus folder, written by `unmask corpus build`; give it again for each further corpus.
         output: Run folder.
-        recipe: Name of a recipe, or a TOML file; flags win over it.
+        model: Model folder to go on from, such as a published RoBERTa; by default random weights.
+        recipe: Name of a recipe, or a TOML file; flags win over it. By default mini, with --model continue.
+        dry_run: Do one step of everything, say what the run would take, and leave nothing behind.
     """
+    chosen = recipe or ("mini" if model is None else "continue")
     resolved = resolve(
-        PretrainSettings, load_recipe(recipe, "pretrain"), flags(settings), place=f"recipe {recipe} and flags"
+        PretrainSettings, load_recipe(chosen, "pretrain"), flags(settings), place=f"recipe {chosen} and flags"
     )
-    result = heavy("unmask.train.pretrain:pretrain")(corpus, output, resolved)
-    say(f"held out: {result.loss:.4f} nats per masked token, perplexity {result.perplexity:.2f}")
+    if dry_run:
+        for line in heavy("unmask.train.dry_run:dry_run")(corpus, output, resolved, model=model).to_lines():
+            say(line)
+        return
+    result = heavy("unmask.train.pretrain:pretrain")(corpus, output, resolved, model=model)
+    say(
+        f"held out: {result.loss:.4f} nats per masked token, perplexity {result.perplexity:.2f}, "
+        f"{result.bits_per_byte:.4f} bits per byte"
+    )
     say(f"model: {result.model}")
     say(f"report: {result.report}")
 

@@ -83,7 +83,10 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Sum over the batch's targets, a float32 scalar; the loop divides by the targets of the whole step."""
+        """Sum over the batch's targets, a float32 scalar; the loop divides by the targets of the whole step.
+
+        An objective of several parts gives one sum each, (P,), in the order of `Batch.counts`.
+        """
 
     @abstractmethod
     def decode(self, logits: Tensor, features: Sequence[Features], rows: Sequence[Row]) -> list[Any]:

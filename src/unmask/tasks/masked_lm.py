@@ -31,6 +31,8 @@ class MaskedLMSettings(Settings):
     """Candidates that are given for each mask."""
     masking: MaskingSettings = MaskingSettings()
     """How texts without a mask string are masked when they are scored."""
+    z_loss: float = 0.0
+    """Weight of the squared log-partition function in the training loss (Chowdhery et al. 2022, section 5)."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,12 @@ class MaskedLM(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy in nats, summed over the masked tokens."""
         assert batch.labels is not None, "a batch without labels has no loss"
-        return F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+        logits = logits.float()
+        loss = F.cross_entropy(logits, batch.labels, reduction="sum")
+        if self.settings.z_loss and self.training:
+            squares = logits.logsumexp(-1).square() * (batch.labels >= 0)
+            loss = loss + self.settings.z_loss * squares.sum()
+        return loss
 
     def decode(self, logits: Tensor, features: Sequence[Features], rows: Sequence[Row]) -> list[FillPrediction]:
         """The best pieces of each mask, and the likelihood of the true ones where they are known."""
@@ -181,8 +188,8 @@ class MaskedLM(Task):
         }
 
     def example(self, text: str) -> Row:
-        """A row with this text and a mask behind it."""
-        return {self.settings.text_column: f"{text} {self.tokenizer.mask_token}"}
+        """A row with a mask and this text behind it, where the end may be cut."""
+        return {self.settings.text_column: f"{self.tokenizer.mask_token} {text}"}
 
     @cached_property
     def _allowed_ids(self) -> np.ndarray:

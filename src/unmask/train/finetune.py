@@ -25,8 +25,9 @@ from unmask.tokenizer.load import Tokenizer
 from unmask.tokenizer.train import train
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
+from unmask.train.progress import Progress
 from unmask.train.report import write_report
-from unmask.train.run import Progress, Run
+from unmask.train.run import Run
 from unmask.train.settings import FinetuneSettings, ModelSettings
 
 log = logging.getLogger("unmask")
@@ -131,7 +132,7 @@ class _Finetuning:
         max_steps = per_epoch * settings.epochs
         trainer = Trainer(task, settings.optim, max_steps=max_steps, machine=where, seed=settings.seed)
         self.state = self.run.restore(trainer) or self.state
-        progress = Progress(self.run, max_steps, settings.log_every)
+        progress = Progress(self.run, trainer, settings.log_every)
         predictor = Predictor(task, where=where)
         batches = () if self._is_over() else self._batches(task, features, lengths, trainer.step, per_epoch)
         with stoppable() as stop:

@@ -1,27 +1,29 @@
-"""Pre-train a RoBERTa from a corpus folder: order, masks, loop, checkpoints, model folder."""
+"""Pre-train a RoBERTa from corpus folders: order, masks, loop, checkpoints, model folder."""
 
+import contextlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
 import torch
 
-from unmask.config import resolve
+from unmask import storage
 from unmask.data.batching import Batch
-from unmask.data.blocks import MaskedBlocks
+from unmask.data.blocks import PretrainStream, Vocabulary
 from unmask.data.corpus import Corpus
-from unmask.data.packing import FullSentences
-from unmask.model.config import EncoderConfig
-from unmask.runtime import Machine, stoppable
+from unmask.runtime import Machine, Stop, stoppable
 from unmask.tasks.base import Task
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.tokenizer.load import Tokenizer
+from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
-from unmask.train.fit import Trainer
+from unmask.train.fit import Step, Trainer
+from unmask.train.flops import peak_flops, pretraining_flops
+from unmask.train.network import build_network, load_corpora
+from unmask.train.progress import Progress
 from unmask.train.report import write_report
-from unmask.train.run import Progress, Run
+from unmask.train.run import Run
 from unmask.train.settings import PretrainSettings
 
 log = logging.getLogger("unmask")
@@ -37,6 +39,7 @@ class PretrainResult:
         steps: optimizer steps.
         loss: nats per masked token on the held-out blocks.
         perplexity: e to the loss.
+        bits_per_byte: the loss for each byte of text, comparable between vocabularies.
     """
 
     model: Path
@@ -44,106 +47,157 @@ class PretrainResult:
     steps: int
     loss: float
     perplexity: float
+    bits_per_byte: float
 
 
-def pretrain(corpus_folder: Path, output: Path, settings: PretrainSettings) -> PretrainResult:
-    """Train a masked language model from random weights; the same call again goes on where it ended.
+def pretrain(
+    corpora: Sequence[Path], output: Path, settings: PretrainSettings, *, model: Path | None = None
+) -> PretrainResult:
+    """Train a masked language model; the same call again goes on where it ended.
 
     Args:
-        corpus_folder: written by `unmask corpus build`.
+        corpora: written by `unmask corpus build`, all with the same tokenizer.
         output: the run folder.
         settings: resolved settings.
+        model: folder to start from; by default random weights.
 
     Raises:
-        ArtefactError: corpus or checkpoints are missing or corrupt.
+        ArtefactError: corpus, model or checkpoints are missing or corrupt; nothing starts anew in silence.
         UsageError: the run folder belongs to other settings, another corpus or another process.
+        DistributedError: another process of the run has died or hangs.
     """
-    corpus = Corpus.open(corpus_folder)
-    tokenizer = Tokenizer.load(Path(corpus_folder) / "tokenizer")
-    with Run.open(output, settings, {"corpus": corpus.fingerprint}) as run:
+    opened, tokenizer = load_corpora(corpora)
+    inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
+    if model is not None:
+        inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
+    kept = {"keep": settings.keep_checkpoints, "is_async": settings.machine.async_save}
+    with ranks() as group, Run.open(output, settings, inputs, ranks=group, **kept) as run:
         if not run.is_finished:
-            _train(run, corpus, tokenizer, settings)
+            task = build_network(tokenizer, settings, model)
+            _Pretraining(run, opened, task, settings, group).train()
         else:
             log.info("this run is finished: %s", run.model)
+        group.barrier()
         final = run.events("final")[-1]
         scores = final["scores"]
         return PretrainResult(
-            run.model, run.folder / "report.html", final["step"], scores["nats_per_token"], scores["perplexity"]
+            run.model,
+            run.folder / "report.html",
+            final["step"],
+            scores["nats_per_token"],
+            scores["perplexity"],
+            scores["bits_per_byte"],
         )
 
 
-def held_out_loss(task: Task, batches: Iterable[Batch], where: Machine) -> float:
-    """Mean loss over the masked tokens of some batches, in nats, without dropout."""
+def held_out_loss(task: Task, batches: Iterable[Batch], where: Machine, group: Ranks = ALONE) -> float:
+    """Mean loss over the masked tokens of some batches, in nats, without dropout; the ranks share the batches."""
     task.eval()
+    dealt = list(batches)
     total, count = 0.0, 0
     with torch.inference_mode(), where.autocast():
-        for batch in batches:
-            batch = batch.to(where.device)
-            total += float(task.loss(task(batch), batch))
-            count += batch.num_targets
-    return total / max(1, count)
+        for first in range(0, len(dealt), group.world_size):
+            # A rank that is out of batches computes one all the same: where the weights are shared out, the other
+            # ranks wait for its part of them.
+            is_mine = first + group.rank < len(dealt)
+            batch = dealt[first + group.rank if is_mine else first].to(where.device)
+            loss = float(task.loss(task(batch), batch).reshape(-1)[0])
+            if is_mine:
+                total, count = total + loss, count + batch.num_targets
+    total, all_targets = group.sum([total, count])
+    return total / max(1.0, all_targets)
 
 
-def _train(run: Run, corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSettings) -> None:
-    where = run.machine(settings.machine)
-    task = _network(tokenizer, settings)
-    blocks = _blocks(corpus, tokenizer, settings, task.config.position_offset)
-    trainer = Trainer(task, settings.optim, max_steps=settings.max_steps, machine=where, seed=settings.seed)
-    epochs = settings.max_steps * settings.global_batch_size / blocks.num_training
-    log.info(
-        "%s tokens in %s blocks of %d, %.1f epochs; %s parameters",
-        f"{corpus.num_tokens:,}", f"{blocks.num_training:,}", settings.block_length, epochs,
-        f"{sum(parameter.numel() for parameter in task.parameters()):,}",
-    )  # fmt: skip
-    run.restore(trainer)
-    steps = blocks.steps(
-        trainer.step, global_batch_size=settings.global_batch_size, micro_batch_size=settings.micro_batch_size
-    )
-    progress = Progress(run, settings.max_steps, settings.log_every)
-    with stoppable() as stop:
-        for step in run.steps(trainer, steps, dict):
-            progress.show(step)
-            is_last = step.step == settings.max_steps
-            if is_last or step.step % settings.eval_every == 0:
-                loss = held_out_loss(task, blocks.held_out(settings.micro_batch_size), where)
-                run.log("evaluation", step=step.step, loss=loss)
-                log.info("held out: %.4f nats per masked token, perplexity %.2f", loss, math.exp(min(700.0, loss)))
-            if is_last or step.step % settings.save_every == 0:
-                run.save(trainer, {}, keep=settings.keep_checkpoints)
-            run.end_if_asked(stop, trainer, {}, keep=settings.keep_checkpoints)
-    loss = run.events("evaluation")[-1]["loss"]
-    scores = {"nats_per_token": loss, "perplexity": math.exp(min(700.0, loss))}
-    run.log("final", step=trainer.step, scores=scores)
-    write_report(run, "Pre-training", scores)
-    write_model(run, task, settings, {"corpus": corpus.fingerprint})
+class _Pretraining:
+    """One run: what stays the same from its start to its end."""
+
+    def __init__(
+        self, run: Run, corpora: Sequence[Corpus], task: MaskedLM, settings: PretrainSettings, group: Ranks
+    ) -> None:
+        self.run = run
+        self.group = group
+        self.settings = settings
+        self.corpora = corpora
+        self.where = run.machine(settings.machine)
+        self.stream = PretrainStream(
+            corpora,
+            settings,
+            vocabulary=Vocabulary.of(task.tokenizer),
+            position_offset=task.config.position_offset,
+        )
+        self.trainer = Trainer(
+            task,
+            settings.optim,
+            max_steps=settings.max_steps,
+            machine=self.where,
+            seed=settings.seed,
+            max_seconds=settings.max_hours and settings.max_hours * 3600,
+            guard=settings.guard,
+            ranks=group,
+            strategy=settings.machine.strategy,
+        )
+
+    def train(self) -> None:
+        """Train, evaluate, save, and write report and model at the end."""
+        settings, trainer, run = self.settings, self.trainer, self.run
+        log.info("%s", self.stream.describe())
+        log.info("%s parameters", f"{sum(one.numel() for one in trainer.task.parameters()):,}")
+        run.checkpoints.check_space(_checkpoint_bytes(trainer))
+        run.restore(trainer)
+        length = trainer.task.config.max_length if settings.isolate_documents else settings.block_length
+        flops = pretraining_flops(trainer.task.config, length=length, mask_prob=settings.masking.mask_prob)
+        peak = peak_flops(self.where) * self.group.world_size
+        progress = Progress(run, trainer, settings.log_every, flops_per_token=flops, peak=peak)
+        steps = self.stream.steps(
+            trainer.step,
+            rank=self.group.rank,
+            world_size=self.group.world_size,
+            workers=settings.machine.data_threads,
+        )
+        with stoppable() as stop, contextlib.closing(steps):
+            for step in run.steps(trainer, steps, dict, stop):
+                progress.show(step)
+                self._after(step, stop)
+        run.checkpoints.wait()
+        self._finish()
+
+    def _after(self, step: Step, stop: Stop) -> None:
+        settings, trainer, run = self.settings, self.trainer, self.run
+        if step.verdict == "roll back":
+            run.roll_back(trainer)
+        if trainer.is_over or step.step % settings.eval_every == 0:
+            self._evaluate(step.step)
+        if trainer.is_over or step.step % settings.save_every == 0:
+            run.save(trainer, {})
+        run.end_if_asked(stop, trainer, {})
+
+    def _evaluate(self, step: int) -> None:
+        with self.trainer.averaged() as task:
+            loss = held_out_loss(task, self.stream.held_out(), self.where, self.group)
+        bits = loss / math.log(2) / self.stream.bytes_per_token
+        perplexity = math.exp(min(700.0, loss))
+        self.run.log("evaluation", step=step, loss=loss, perplexity=perplexity, bits_per_byte=bits)
+        log.info("held out: %.4f nats per masked token, perplexity %.2f, %.4f bits per byte", loss, perplexity, bits)
+
+    def _finish(self) -> None:
+        """Gather the weights of all ranks and write report and model."""
+        last = self.run.events("evaluation")[-1]
+        scores = {"nats_per_token": last["loss"]} | {name: last[name] for name in ("perplexity", "bits_per_byte")}
+        with self.trainer.averaged():
+            weights = self.trainer.parallel.whole_weights()
+        if self.group.is_main:
+            task = self.trainer.task
+            kept = MaskedLM(task.config, task.tokenizer, MaskedLMSettings())
+            kept.load_state_dict({name: weights[name] for name in kept.state_dict()})
+            self.run.log("final", step=self.trainer.step, scores=scores)
+            write_report(self.run, "Pre-training", scores)
+            write_model(self.run, kept, self.settings, self._sources())
+
+    def _sources(self) -> dict[str, str]:
+        return {f"corpus {corpus.folder.resolve().name}": corpus.fingerprint for corpus in self.corpora}
 
 
-def _network(tokenizer: Tokenizer, settings: PretrainSettings) -> MaskedLM:
-    config = resolve(
-        EncoderConfig,
-        settings.model.model_dump(),
-        {
-            "family": tokenizer.family,
-            "type_vocab_size": 2 if tokenizer.family == "bert" else 1,
-            "vocab_size": tokenizer.vocab_size,
-            "pad_token_id": tokenizer.pad_id,
-            "max_length": max(settings.model.max_length, settings.block_length),
-        },
-        place="[model]",
-    )
-    task = MaskedLM(config, tokenizer, MaskedLMSettings(masking=settings.masking))
-    task.init_weights(settings.seed)
-    return task
-
-
-def _blocks(corpus: Corpus, tokenizer: Tokenizer, settings: PretrainSettings, offset: int) -> MaskedBlocks:
-    return MaskedBlocks(
-        FullSentences(corpus, max_length=settings.block_length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id),
-        settings.masking,
-        seed=settings.seed,
-        num_eval=settings.eval_blocks,
-        mask_id=tokenizer.mask_id,
-        special_ids=tokenizer.special_ids,
-        vocab_size=tokenizer.vocab_size,
-        position_offset=offset,
-    )
+def _checkpoint_bytes(trainer: Trainer) -> int:
+    """Weights, two moments and the running mean."""
+    copies = 3 + bool(trainer.settings.ema_decay)
+    return copies * sum(one.numel() * one.element_size() for one in trainer.task.parameters())

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unmask.config import Settings
-from unmask.data.masking import MaskingSettings
+from unmask.data.settings import Count, StreamSettings
 
-Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -33,22 +32,38 @@ class ModelSettings(Settings):
 
 
 class OptimSettings(Settings):
-    """AdamW as RoBERTa uses it (Liu et al. 2019, section 3.1), with linear warm-up and decay."""
+    """How weights are updated; the defaults are RoBERTa's AdamW (Liu et al. 2019, section 3.1)."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` turns the momentum of each hidden matrix into an orthogonal one (Jordan et al. 2024), AdamW does the rest."""
     lr: Annotated[float, Field(gt=0)] = 6e-4
-    """Peak learning rate."""
+    """Peak learning rate; Muon's updates are scaled to the size of AdamW's, so that one rate serves both."""
     betas: tuple[Share, Share] = (0.9, 0.98)
-    """Decay rates of the running means of gradient and squared gradient."""
+    """Decay rates of AdamW's running means of gradient and squared gradient."""
     eps: Annotated[float, Field(gt=0)] = 1e-6
     """Added to the root of the second mean."""
+    momentum: Share = 0.95
+    """Decay rate of Muon's running mean of the gradient."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay."""
     decay_all: bool = False
     """Decay biases and LayerNorms too, as fairseq did."""
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each layer to the one below it; the embeddings are the lowest."""
+    layer_weight_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the weight decay from each layer to the one below it."""
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    """How the learning rate goes on behind the warm-up; `wsd` stays at the peak and falls at the end."""
     warmup_ratio: Share = 0.06
-    """Share of all steps in which the learning rate rises from 0."""
+    """Share of the run in which the learning rate rises from 0."""
+    decay_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the run, at its end, in which `wsd` lets the learning rate fall."""
+    final_lr_ratio: Share = 0.0
+    """Share of the peak learning rate that is left at the end."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Longest gradient, longer ones are scaled down; 0 turns it off, as in the paper's pre-training."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay rate of a running mean of the weights, which is evaluated and kept instead of them; 0 turns it off."""
 
 
 class FinetuneOptimSettings(OptimSettings):
@@ -68,24 +83,40 @@ class MachineSettings(Settings):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Number format of matrix products; `auto` measures this machine."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads; 0 takes the cores that this process may use."""
+    """CPU threads; 0 takes the cores that this process may use, shared among the processes of a host."""
 
 
-class PretrainSettings(Settings):
-    """A pre-training run on a corpus folder."""
+class GuardSettings(Settings):
+    """What to do when the loss jumps; a loss that is not finite always ends the run before the weights change."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Decides weights, order, masks and dropout."""
-    block_length: Annotated[int, Field(ge=8)] = 128
-    """Tokens of a block of whole sentences, special tokens included."""
-    max_steps: Count = 1000
-    """Optimizer steps of the run."""
-    global_batch_size: Count = 256
-    """Blocks of one optimizer step."""
-    micro_batch_size: Count = 32
-    """Blocks of one forward pass; the global batch is summed up over several."""
-    eval_blocks: Count = 256
-    """Blocks that are held out and scored with fixed masks."""
+    spike_sigmas: Annotated[float, Field(ge=0)] = 6.0
+    """A loss so many standard deviations above the mean of the last steps is a spike: its step is skipped; 0 is off."""
+    window: Annotated[int, Field(ge=8)] = 128
+    """Steps whose losses, spikes excluded, make that mean."""
+    max_spikes: Count = 3
+    """So many spikes within 100 steps bring the weights of the last checkpoint back."""
+    max_rollbacks: Annotated[int, Field(ge=0)] = 2
+    """After so many returns to a checkpoint the next one ends the run."""
+
+
+class PretrainMachineSettings(MachineSettings):
+    """What to run pre-training on."""
+
+    data_threads: Annotated[int, Field(ge=0)] = 1
+    """Threads that prepare the next batches while one is computed; 0 prepares each when it is needed."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How the processes of `torchrun` share the network: each holds all of it, or a share of every matrix."""
+    async_save: bool = True
+    """Write checkpoints in a thread while training goes on."""
+
+
+class PretrainSettings(StreamSettings):
+    """A pre-training run on corpus folders."""
+
+    max_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours of training after which the run ends, its learning rate with it, if `max_steps` does not come first."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared log-partition function in the loss; 0 turns it off."""
     eval_every: Count = 200
     """Steps between evaluations."""
     save_every: Count = 200
@@ -94,13 +125,13 @@ class PretrainSettings(Settings):
     """Steps between lines of progress."""
     keep_checkpoints: Count = 2
     """Newest checkpoints that stay on disk."""
-    masking: MaskingSettings = MaskingSettings()
-    """How tokens are chosen and replaced."""
     model: ModelSettings = ModelSettings()
     """The network."""
     optim: OptimSettings = OptimSettings()
     """The optimizer."""
-    machine: MachineSettings = MachineSettings()
+    guard: GuardSettings = GuardSettings()
+    """What to do about spikes of the loss."""
+    machine: PretrainMachineSettings = PretrainMachineSettings()
     """Where to compute."""
 
 

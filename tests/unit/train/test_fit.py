@@ -1,25 +1,26 @@
 """The loop: the token-weighted mean, the schedule, repeatability, and what happens to a loss that is not finite."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tests import tiny
-from unmask.data.batching import Batch
+from unmask.data.batching import Batch, fill_up
 from unmask.errors import NumericError
 from unmask.runtime import machine
 from unmask.tasks.base import Task
 from unmask.train.fit import Trainer
-from unmask.train.optim import build_optimizer, linear_schedule
-from unmask.train.settings import OptimSettings
+from unmask.train.settings import GuardSettings, OptimSettings
 
 MEAN_RTOL = 1e-6
 
 
-def trainer(task: Task, **settings: object) -> Trainer:
-    return Trainer(task, OptimSettings(**settings), max_steps=10, machine=machine("float32", "cpu"), seed=3)
+def trainer(task: Task, *, guard: GuardSettings | None = None, **settings: object) -> Trainer:
+    where = machine("float32", "cpu")
+    return Trainer(task, OptimSettings(**settings), max_steps=10, machine=where, seed=3, guard=guard)
 
 
 def batches(task: Task, sizes: tuple[int, ...]) -> list[Batch]:
@@ -35,7 +36,7 @@ def test_micro_batches_give_the_gradient_of_one_batch(make, sizes, monkeypatch) 
     for parts in ((8,), sizes):
         task = make().double()
         one = trainer(task, max_grad_norm=0.0)
-        monkeypatch.setattr(one.optimizer, "step", lambda: None)
+        monkeypatch.setattr(one.optimizer, "step", lambda lr: None)
         monkeypatch.setattr(one.optimizer, "zero_grad", lambda: None)
         (step,) = one.fit([batches(task, parts)])
         gradients.append([step.loss, *(parameter.grad for parameter in task.parameters())])
@@ -82,23 +83,67 @@ def test_a_loss_that_is_not_finite_touches_no_weight() -> None:
             assert torch.equal(value, before[name]), name
 
 
-def test_the_schedule_rises_and_falls_in_straight_lines() -> None:
-    factors = [linear_schedule(step, max_steps=100, warmup_ratio=0.1) for step in range(1, 101)]
-    assert factors[0] == pytest.approx(0.1)
-    assert max(factors) == factors[9] == 1.0
-    assert np.diff(factors[:10]) == pytest.approx(np.full(9, 0.1))
-    assert np.diff(factors[10:]) == pytest.approx(np.full(89, -1 / 90))
-    assert 0 < factors[-1] < 0.02
-    assert linear_schedule(1, max_steps=5, warmup_ratio=0.0) == 1.0
+def test_a_filled_up_batch_has_the_loss_and_the_gradient_of_the_bare_one() -> None:
+    task = tiny.masked_lm()
+    (bare,) = batches(task, (8,))
+    filled = fill_up(bare, round_tokens=64, round_targets=16, pad_id=task.tokenizer.pad_id)
+    assert filled.num_tokens == bare.num_tokens < len(filled.input_ids)
+    found = []
+    for batch in (bare, filled):
+        task.zero_grad()
+        loss = task.loss(task(batch), batch)
+        torch.autograd.backward(loss)
+        found.append([loss.detach(), *(parameter.grad.clone() for parameter in task.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_biases_and_norms_are_decayed_only_when_asked() -> None:
+def test_the_running_mean_is_what_is_evaluated_and_comes_and_goes() -> None:
     task = tiny.classifier()
-    plain = build_optimizer(task, OptimSettings(weight_decay=0.1)).param_groups
-    assert [group["weight_decay"] for group in plain] == [0.1, 0.0]
-    assert all(parameter.ndim == 1 for parameter in plain[1]["params"])
-    assert sum(len(group["params"]) for group in plain) == len(list(task.parameters()))
-    (all_decayed,) = build_optimizer(task, OptimSettings(decay_all=True)).param_groups
-    assert len(all_decayed["params"]) == len(list(task.parameters()))
-    assert all_decayed["betas"] == (0.9, 0.98)
-    assert all_decayed["eps"] == 1e-6
+    one = trainer(task, ema_decay=0.5, lr=1e-2)
+    mean = {name: value.clone() for name, value in task.named_parameters()}
+    for _ in one.fit([batches(task, (8,))] * 3):
+        for name, value in task.named_parameters():
+            mean[name] = 0.5 * mean[name] + 0.5 * value.detach()
+    last = {name: value.detach().clone() for name, value in task.named_parameters()}
+    with one.averaged() as averaged:
+        for name, value in averaged.named_parameters():
+            torch.testing.assert_close(value, mean[name], rtol=1e-5, atol=1e-7)
+    for name, value in task.named_parameters():
+        assert torch.equal(value, last[name]), name
+
+
+def test_a_spike_changes_no_weight_and_the_next_step_runs() -> None:
+    task = tiny.masked_lm()
+    one = trainer(task, lr=1e-3, guard=GuardSettings(window=8))
+    one.max_steps = 100
+    calm = batches(task, (8,))
+    steps = one.fit(itertools.chain([calm] * 40, [spoilt(calm, task)], [calm] * 2))
+    verdicts, frozen = [], None
+    for step in steps:
+        if step.step == 40:
+            frozen = {name: value.detach().clone() for name, value in task.named_parameters()}
+        if step.step == 41:
+            assert all(torch.equal(value, frozen[name]) for name, value in task.named_parameters())
+        verdicts.append(step.verdict)
+    assert verdicts == ["accept"] * 40 + ["skip"] + ["accept"] * 2
+
+
+def spoilt(micro_batches: list[Batch], task: Task) -> list[Batch]:
+    """The same batches with the least probable labels."""
+    found = []
+    for batch in micro_batches:
+        with torch.inference_mode():
+            worst = task(batch).argmin(-1)
+        found.append(replace(batch, labels=worst.clone()))
+    return found
+
+
+def test_time_ends_a_run_and_its_learning_rate() -> None:
+    task = tiny.classifier()
+    one = trainer(task, lr=1e-3, warmup_ratio=0.1)
+    one.max_steps, one.max_seconds = 1_000_000, 0.3
+    steps = list(one.fit(itertools.repeat(batches(task, (8,)))))
+    assert 0.3 <= sum(step.seconds for step in steps) < 1.5
+    assert one.is_over
+    assert steps[-1].lr < 0.3e-3 < max(step.lr for step in steps)

@@ -1,0 +1,121 @@
+"""The network that pre-training begins with: random weights, or those of a folder; and the corpora that fit it."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from unmask.checkpoint import Model, load_model
+from unmask.config import resolve
+from unmask.data.corpus import Corpus
+from unmask.errors import ArtefactError, UsageError
+from unmask.model.config import EncoderConfig
+from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.sentence_pairs import SentencePairsLM
+from unmask.tokenizer.load import Tokenizer
+from unmask.train.settings import ModelSettings, PretrainSettings
+
+log = logging.getLogger("unmask")
+
+_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_length")
+_TYPES = "encoder.embeddings.token_type.weight"
+
+
+def load_corpora(folders: Sequence[Path]) -> tuple[list[Corpus], Tokenizer]:
+    """Open the corpora of a run and the tokenizer that all of them were built with.
+
+    Raises:
+        ArtefactError: a folder is no corpus, or is damaged.
+        UsageError: none is given, or their tokenizers differ.
+    """
+    if not folders:
+        raise UsageError("no-corpus-given", "there is nothing to train on", remedy="name one: --corpus DIR")
+    corpora = [Corpus.open(folder) for folder in folders]
+    first = corpora[0]
+    for corpus in corpora[1:]:
+        if corpus.tokenizer_fingerprint != first.tokenizer_fingerprint:
+            raise UsageError(
+                "other-tokenizer",
+                f"the corpus has another tokenizer than {first.folder}, so its ids mean other pieces",
+                place=corpus.folder,
+                remedy="build all corpora with the same --tokenizer",
+            )
+    return corpora, Tokenizer.load(first.tokenizer_folder)
+
+
+def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path | None) -> MaskedLM:
+    """Make the task with its first weights.
+
+    Args:
+        tokenizer: of the corpora.
+        settings: of the run; with a folder its dropout counts, and its shape must be the folder's.
+        folder: model folder to go on from; None draws random weights from the seed.
+
+    Raises:
+        ArtefactError: the folder is no model, has no masked-language-model head, or another tokenizer.
+        UsageError: shape, block length or objective do not fit the folder's network.
+    """
+    kind = MaskedLM if settings.objective == "mlm" else SentencePairsLM
+    has_types = settings.input_format in ("segment_pair", "sentence_pair") or tokenizer.family == "bert"
+    start = None if folder is None else _load(folder, tokenizer, settings)
+    config = _random_config(tokenizer, settings) if start is None else start.config
+    if has_types and config.type_vocab_size < 2:
+        config = config.model_copy(update={"type_vocab_size": 2})
+    task = kind(config, tokenizer, MaskedLMSettings(masking=settings.masking, z_loss=settings.z_loss))
+    task.init_weights(settings.seed)
+    if start is not None:
+        task.encoder.set_attention_dropout(settings.model.attention_probs_dropout_prob)
+        types = start.state_dict[_TYPES]
+        start.state_dict[_TYPES] = types[torch.arange(config.type_vocab_size).clamp(max=len(types) - 1)].clone()
+        fresh = task.load_weights(start)
+        log.info("going on from %s; new, with random values: %s", folder, ", ".join(fresh) or "nothing")
+    return task
+
+
+def _random_config(tokenizer: Tokenizer, settings: PretrainSettings) -> EncoderConfig:
+    derived = {
+        "family": tokenizer.family,
+        "vocab_size": tokenizer.vocab_size,
+        "pad_token_id": tokenizer.pad_id,
+        "type_vocab_size": 1,
+        "max_length": max(settings.model.max_length, settings.block_length),
+    }
+    return resolve(EncoderConfig, settings.model.model_dump(), derived, place="[model]")
+
+
+def _load(folder: Path, tokenizer: Tokenizer, settings: PretrainSettings) -> Model:
+    start = load_model(folder, head="masked_lm")
+    if start.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ArtefactError(
+            "other-tokenizer",
+            "the corpus was built with another tokenizer than the model's, so its ids mean other pieces",
+            place=folder,
+            remedy=f"build the corpus with --tokenizer {folder}; to add pieces first: unmask tokenizer extend",
+        )
+    _refuse_other_shape(start.config, settings.model, folder)
+    if settings.block_length > start.config.max_length:
+        raise UsageError(
+            "block-length",
+            f"the model takes {start.config.max_length} tokens",
+            place="--block-length",
+            value=settings.block_length,
+        )
+    if start.missing:
+        log.warning("%s lacks parts of its head, which begin at random: %s", folder, ", ".join(start.missing))
+    return start
+
+
+def _refuse_other_shape(config: EncoderConfig, asked: ModelSettings, folder: Path) -> None:
+    differing = [
+        f"{name} {getattr(asked, name)} instead of {getattr(config, name)}"
+        for name in _SHAPE
+        if name in asked.model_fields_set and getattr(asked, name) != getattr(config, name)
+    ]
+    if differing:
+        raise UsageError(
+            "unused-settings",
+            f"the folder gives the network, and the settings another shape: {'; '.join(differing)}",
+            place=folder,
+            remedy="leave the shape out, as the recipe `continue` does",
+        )

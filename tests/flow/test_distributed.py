@@ -1,0 +1,106 @@
+"""One, two and four processes are the same run (RS3); gradients do not depend on how a batch is cut."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import runs, tiny
+from tests.faults.ranks import finish, start
+from tests.unit.data.corpora import small_corpus
+from unmask.data.corpus import Corpus
+from unmask.predict import Predictor
+from unmask.runtime import machine
+from unmask.train.fit import Trainer
+from unmask.train.pretrain import pretrain
+from unmask.train.settings import OptimSettings, PretrainSettings
+
+LOSS_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-6
+
+PRETRAIN = """
+import sys
+from pathlib import Path
+import torch
+from tests import runs
+from unmask.cli import main
+from unmask.errors import UnmaskError
+from unmask.train.pretrain import pretrain
+from unmask.train.settings import PretrainSettings
+torch.set_num_threads(1)
+corpus, output, settings, end = sys.argv[1:]
+try:
+    with runs.stopped_at(int(end)):
+        pretrain([Path(corpus)], Path(output), PretrainSettings.model_validate_json(settings))
+except UnmaskError as error:
+    sys.stderr.write(str(error))
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_corpus(tmp_path_factory.mktemp("corpus"), num_documents=80).folder
+
+
+def train(count: int, corpus: Path, output: Path, settings: PretrainSettings, end: int = 0) -> Path:
+    """Run `count` ranks to the end, or until they are asked to stop at a step."""
+    wanted = 143 if end else 0
+    for code, out, err in finish(start(count, PRETRAIN, corpus, output, settings.model_dump_json(), end)):
+        assert code == wanted, out + err
+    return output
+
+
+def losses(run: Path, kind: str = "step") -> list[float]:
+    return [event["loss"] for event in runs.events(run, kind)]
+
+
+def without_dropout(**changes: object) -> PretrainSettings:
+    return runs.settings(**({"model": {"hidden_dropout_prob": 0.0}} | changes))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_rs3_two_and_four_ranks_have_the_losses_of_one(strategy: str, corpus: Path, tmp_path: Path) -> None:
+    chosen = without_dropout(machine={"strategy": strategy})
+    alone = losses(train(1, corpus, tmp_path / "1", chosen))
+    assert len(alone) == 10
+    for count in (2, 4):
+        run = train(count, corpus, tmp_path / str(count), chosen)
+        assert losses(run) == pytest.approx(alone, rel=LOSS_TOLERANCE)
+        assert losses(run, "evaluation") == pytest.approx(losses(tmp_path / "1", "evaluation"), rel=LOSS_TOLERANCE)
+    assert Predictor.load(tmp_path / "4" / "model")(["the <mask> runs"])
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_rs3_a_run_goes_on_with_another_number_of_ranks(strategy: str, corpus: Path, tmp_path: Path) -> None:
+    chosen = without_dropout(machine={"strategy": strategy}, optim={"optimizer": "muon", "ema_decay": 0.5})
+    alone = losses(train(1, corpus, tmp_path / "straight", chosen))
+    for count, end in ((1, 3), (2, 6), (4, 9), (1, 0)):
+        train(count, corpus, tmp_path / "changing", chosen, end)
+    assert losses(tmp_path / "changing") == pytest.approx(alone, rel=LOSS_TOLERANCE)
+
+
+def gradients(batches: list, task, count: int = 1) -> dict[str, torch.Tensor]:
+    """The gradient of one global batch, given as micro-batches."""
+    trainer = Trainer(task, OptimSettings(max_grad_norm=0), max_steps=2, machine=machine("float32", "cpu"), seed=0)
+    seen = {}
+    trainer.optimizer.step = lambda lr: seen.update(
+        {name: one.grad.clone() for name, one in task.named_parameters() if one.grad is not None}
+    )
+    next(trainer.fit([batches]))
+    return seen
+
+
+def test_one_batch_of_n_equals_n_batches_of_one(corpus: Path) -> None:
+    del corpus
+    task = tiny.masked_lm()
+    features = task.encode(tiny.rows_of(task), is_training=True)
+    whole = gradients([task.collate(features)], task)
+    single = gradients([task.collate([one]) for one in features], task)
+    counts = {len(one.targets[0]) for one in features}
+    assert len(counts) > 1, "a mean over batches would be another gradient"
+    for name, value in whole.items():
+        assert torch.linalg.vector_norm(value - single[name]) <= GRADIENT_TOLERANCE * max(
+            1e-3, float(torch.linalg.vector_norm(value))
+        ), name
