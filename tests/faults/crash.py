@@ -15,10 +15,12 @@ import torch
 from tests import tiny
 from unmask import disk
 from unmask.data.batching import Batch
+from unmask.data.corpus import build
 from unmask.runtime import machine
 from unmask.train.checkpoints import Checkpoints
 from unmask.train.fit import Trainer
-from unmask.train.settings import OptimSettings
+from unmask.train.pretrain import pretrain
+from unmask.train.settings import OptimSettings, PretrainSettings
 
 # once, in the server that children are forked from
 torch.set_num_threads(1)
@@ -32,6 +34,14 @@ SMALL = {
     "max_length": 32,
     "hidden_dropout_prob": 0.3,
 }
+PRETRAIN = PretrainSettings.model_validate(
+    {
+        "block_length": 32, "max_steps": 60, "global_batch_size": 8, "micro_batch_size": 4, "eval_blocks": 2,
+        "eval_every": 1000, "save_every": 1, "log_every": 1, "model": SMALL,
+        "machine": {"threads": 1, "dtype": "float32"},
+    }
+)  # fmt: skip
+PART_BYTES = 20_000  # so that a death can fall within a file
 
 
 def trainer() -> Trainer:
@@ -79,19 +89,40 @@ def die_at(number: int) -> None:
     counted(act)
 
 
-def go_on_and_die(folder: Path, until: int, number: int, options: dict[str, Any]) -> None:
+def go_on_and_die(folder: Path, until: int, number: int) -> None:
     """Resume, train, and die within the save."""
-    one = trainer()
-    checkpoints = Checkpoints(folder, **options)
+    disk.PART_BYTES = PART_BYTES
+    one, checkpoints = trainer(), Checkpoints(folder, keep=1)
     checkpoints.restore(one)
     train(one, until)
     die_at(number)
-    checkpoints.save(one, {"note": until})
-    checkpoints.wait()
+    checkpoints.save(one, {"note": "new"})
+
+
+def overlap_and_die(folder: Path, number: int) -> None:
+    """Resume and train on while each step is saved by a thread, until one of its changes of the disk is the last."""
+    one, checkpoints = trainer(), Checkpoints(folder, keep=2, is_async=True)
+    checkpoints.restore(one)
+    die_at(number)
+    for step in range(one.step + 1, one.step + 100):
+        checkpoints.save(train(one, step), {})
+
+
+def pretrain_on(corpus: Path, output: Path) -> None:
+    """Start or resume a small pre-training, each step of which is saved."""
+    pretrain([corpus], output, PRETRAIN)
+
+
+def pretraining_corpus(folder: Path) -> Path:
+    """A small corpus for it."""
+    tiny.tokenizer().save(folder / "tokenizer")
+    (folder / "text.txt").write_text("\n\n".join(f"{tiny.STORY} {number}" for number in range(60)), "utf-8")
+    build([folder / "text.txt"], tokenizer_folder=folder / "tokenizer", output=folder / "corpus", processes=1)
+    return folder / "corpus"
 
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+_context.set_forkserver_preload(["tests.faults.crash_server"])
 
 
 def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
