@@ -1,6 +1,5 @@
 """One, two and four processes are the same run (RS3); gradients do not depend on how a batch is cut."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,9 @@ import torch
 from tests import runs, tiny
 from tests.faults.ranks import finish, start
 from tests.unit.data.corpora import small_corpus
-from unmask.data.corpus import Corpus
 from unmask.predict import Predictor
 from unmask.runtime import machine
 from unmask.train.fit import Trainer
-from unmask.train.pretrain import pretrain
 from unmask.train.settings import OptimSettings, PretrainSettings
 
 LOSS_TOLERANCE = 1e-5

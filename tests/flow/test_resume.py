@@ -1,4 +1,4 @@
-"""Going on equals not stopping, to the last bit, wherever it is stopped and whatever prepares the data (RS1, RS2, RS5)."""
+"""Going on equals not stopping, to the last bit, wherever and however often it is stopped (RS1, RS2, RS5)."""
 
 import random
 from pathlib import Path

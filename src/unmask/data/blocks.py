@@ -5,7 +5,7 @@ State is one integer, the optimizer step; nothing else is needed to go on anywhe
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -165,7 +165,9 @@ class PretrainStream:
         last = self._phases[-1]
         full = last.mean_length
         if settings.input_format != "full_sentences":
-            sentences = [self._sentences(corpus, None, settings.block_length, "joined") for corpus in corpora]
+            sentences = [
+                self._sentences(*pair, settings.block_length, "joined") for pair in zip(corpora, ranges, strict=True)
+            ]
             full = float(np.dot(last.mixture.shares, [one.mean_length for one in sentences]))
         self._scales = [full / phase.mean_length for phase in self._phases]
         self._curriculum = Curriculum(
@@ -205,7 +207,9 @@ class PretrainStream:
             for pair in itertools.pairwise(bounds)
         ]
 
-    def steps(self, first: int, *, rank: int = 0, world_size: int = 1, workers: int = 0) -> Iterator[list[Batch]]:
+    def steps(
+        self, first: int, *, rank: int = 0, world_size: int = 1, workers: int = 0
+    ) -> Generator[list[Batch], None, None]:
         """Global batches without end; close the iterator to end its threads.
 
         Args:
@@ -260,9 +264,7 @@ class PretrainStream:
             return self._sentences(corpus, ranges, length, "apart")
         return self._sentences(corpus, ranges, length, "isolated" if settings.isolate_documents else "joined")
 
-    def _sentences(
-        self, corpus: Corpus, ranges: np.ndarray | None, length: int, documents: Documents
-    ) -> SentenceBlocks:
+    def _sentences(self, corpus: Corpus, ranges: np.ndarray, length: int, documents: Documents) -> SentenceBlocks:
         return SentenceBlocks(
             corpus,
             max_length=length,

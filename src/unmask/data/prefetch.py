@@ -1,14 +1,14 @@
 """Make the next items of a numbered stream in threads, and give them in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def in_order(make: Callable[[int], T], first: int, *, workers: int) -> Iterator[T]:
+def in_order(make: Callable[[int], T], first: int, *, workers: int) -> Generator[T, None, None]:
     """Give `make(first)`, `make(first + 1)`, ... without end.
 
     Args:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from unmask import disk, storage
+from unmask.checkpoint import refuse_large_header
 from unmask.errors import ArtefactError, ResourceError
 from unmask.train.distributed import ALONE, Ranks
 from unmask.train.snapshot import Snapshot
@@ -269,6 +270,7 @@ def _check(folder: Path) -> None:
 
 def _not_finite(path: Path) -> Iterator[str]:
     """Names of the tensors of a file that hold NaN or infinite values, read one at a time."""
+    refuse_large_header(path)
     try:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dict)

@@ -58,7 +58,7 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
 
     _stage(3, "pre-training a small RoBERTa from random weights: watch the loss fall")
     settings = resolve(PretrainSettings, load_recipe("demo", "pretrain"), {"seed": seed})
-    pretrained = pretrain(output / "corpus", output / "pretrain", settings)
+    pretrained = pretrain([output / "corpus"], output / "pretrain", settings)
 
     _stage(4, "fine-tuning it to tell spam from other messages")
     spam = bundled / "sms-spam"

@@ -18,9 +18,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from unmask.errors import DistributedError, UnmaskError
-from unmask.runtime import Stop, rank, world_size
+from unmask.runtime import Stop, world_size
 
 log = logging.getLogger("unmask")
 
@@ -78,11 +80,11 @@ def ranks() -> Iterator[Ranks]:
     if world_size() == 1:
         yield ALONE
         return
-    store, number, count = next(dist.rendezvous("env://", timeout=_COLLECTIVE_TIMEOUT))
+    store, number, count = next(rendezvous("env://", timeout=_COLLECTIVE_TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    shared = dist.PrefixStore("ranks", store)
+    shared = PrefixStore("ranks", store)
     dist.init_process_group(backend, store=shared, rank=number, world_size=count, timeout=_COLLECTIVE_TIMEOUT)
-    watch = _Watch(dist.PrefixStore("watch", store), number, count)
+    watch = _Watch(PrefixStore("watch", store), number, count)
     if number:
         log.setLevel(logging.WARNING)
     try:
@@ -130,7 +132,7 @@ class _Watch:
     launcher, or in rank 0: when it does not answer, rank 0 is gone.
     """
 
-    def __init__(self, store: dist.Store, number: int, count: int) -> None:
+    def __init__(self, store: Store, number: int, count: int) -> None:
         self._store, self._number = store, number
         self._others = {other: _Seen() for other in range(count) if other != number}
         self._end = threading.Event()

@@ -1,4 +1,4 @@
-"""Muon: momentum made orthogonal, for the hidden matrices (Jordan et al. 2024; scale of Liu et al. 2025, "Moonlight")."""
+"""Muon: momentum made orthogonal, for hidden matrices (Jordan et al. 2024; the scale is of Liu et al. 2025)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
             for shape, stack in stacks.items():
                 updates = orthogonalize(torch.cat([matrices for _, matrices in stack]))
                 scale = _RMS_OF_ADAMW * max(shape) ** 0.5 * group["lr"]
-                for (parameter, _), update in zip(stack, updates.split(group["parts"]), strict=True):
+                for (parameter, _), update in zip(stack, torch.split(updates, group["parts"]), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(_like(update.reshape(parameter.shape), parameter), alpha=scale)
 

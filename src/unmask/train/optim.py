@@ -35,8 +35,8 @@ class Optimizers:
         adamw = [group for group, key in zip(made, groups, strict=True) if not key[0]]
         self.parts: list[torch.optim.Optimizer] = []
         if adamw:
-            rest = {"betas": settings.betas, "eps": settings.eps, "fused": True}
-            self.parts.append(torch.optim.AdamW(adamw, lr=settings.lr, **rest))
+            made_adamw = torch.optim.AdamW(adamw, settings.lr, settings.betas, settings.eps, fused=True)
+            self.parts.append(made_adamw)
         if muon:
             self.parts.append(Muon(muon, lr=settings.lr, momentum=settings.momentum))
         self._owners = {one: part for part in self.parts for group in part.param_groups for one in group["params"]}

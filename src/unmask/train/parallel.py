@@ -43,7 +43,7 @@ class Parallel:
         return logits
 
     def accumulate(self, *, is_last: bool) -> contextlib.AbstractContextManager[object]:
-        """The context of one micro-batch's forward and backward pass; only the last one of a step exchanges gradients."""
+        """The context of one micro-batch, forward and backward; only the last one of a step exchanges gradients."""
         if isinstance(self._network, FSDPModule):
             self._network.set_requires_gradient_sync(is_last)
         elif isinstance(self._network, DistributedDataParallel) and not is_last:
@@ -51,7 +51,7 @@ class Parallel:
         return contextlib.nullcontext()
 
     def whole_weights(self) -> dict[str, torch.Tensor]:
-        """All weights on the host of rank 0, whole; empty on the other ranks of a sharded run."""
+        """A copy of all weights on the host of rank 0, whole; empty on the other ranks of a sharded run."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state: dict[str, torch.Tensor] = get_model_state_dict(self.task, options=options)
-        return state
+        whole = get_model_state_dict(self.task, options=options)
+        return {name: value.clone() for name, value in whole.items() if isinstance(value, torch.Tensor)}

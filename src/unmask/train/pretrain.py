@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
 import torch
 
 from unmask import storage
@@ -15,7 +16,6 @@ from unmask.data.corpus import Corpus
 from unmask.runtime import Machine, Stop, stoppable
 from unmask.tasks.base import Task
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
-from unmask.tokenizer.load import Tokenizer
 from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Step, Trainer
@@ -70,8 +70,11 @@ def pretrain(
     inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
     if model is not None:
         inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
-    kept = {"keep": settings.keep_checkpoints, "is_async": settings.machine.async_save}
-    with ranks() as group, Run.open(output, settings, inputs, ranks=group, **kept) as run:
+    keep, is_async = settings.keep_checkpoints, settings.machine.async_save
+    with (
+        ranks() as group,
+        Run.open(output, settings, inputs, keep=keep, is_async=is_async, ranks=group) as run,
+    ):
         if not run.is_finished:
             task = build_network(tokenizer, settings, model)
             _Pretraining(run, opened, task, settings, group).train()

@@ -35,7 +35,7 @@ class OptimSettings(Settings):
     """How weights are updated; the defaults are RoBERTa's AdamW (Liu et al. 2019, section 3.1)."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` turns the momentum of each hidden matrix into an orthogonal one (Jordan et al. 2024), AdamW does the rest."""
+    """`muon` makes the momentum of hidden matrices orthogonal (Jordan et al. 2024); AdamW does the rest."""
     lr: Annotated[float, Field(gt=0)] = 6e-4
     """Peak learning rate; Muon's updates are scaled to the size of AdamW's, so that one rate serves both."""
     betas: tuple[Share, Share] = (0.9, 0.98)

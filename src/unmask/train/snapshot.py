@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from safetensors.torch import load_file, save
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -51,7 +52,7 @@ class Snapshot:
 
     def write_shards(self, folder: Path) -> None:
         """Write this rank's shares; all ranks call it together."""
-        dcp.save(_flat(self.tensors), checkpoint_id=folder)
+        save_shards(_flat(self.tensors), checkpoint_id=folder)
 
 
 def is_sharded(folder: Path) -> bool:
@@ -67,7 +68,7 @@ def read_tensors(tensors: Tensors, folder: Path) -> None:
     """
     with torch.no_grad():
         if is_sharded(folder):
-            dcp.load(_flat(tensors), checkpoint_id=folder)
+            load_shards(_flat(tensors), checkpoint_id=folder)
             return
         for file, part in tensors.items():
             stored = load_file(folder / file) if part else {}
