@@ -132,7 +132,7 @@ class SentenceBlocks:
     Attributes:
         lengths: tokens of each block, special ones counted, (N,) int32.
         held_out: whether each block is held out, (N,) bool.
-        mean_length: tokens of a block in the mean.
+        mean_length: tokens of a training block in the mean.
         num_cut_sentences: sentences longer than a block.
         num_unused_tokens: tokens of the corpus in no block; always 0.
 
@@ -175,7 +175,7 @@ class SentenceBlocks:
         self._documents = np.concatenate([np.empty(0, np.int64), *openings])
         self.lengths = np.concatenate([np.empty(0, np.int32), *lengths])
         self.held_out = inside(self._starts[:-1], ranges)
-        self.mean_length = float(self.lengths.mean()) if len(self) else 0.0
+        self.mean_length = mean_of(self.lengths[~self.held_out])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -218,6 +218,11 @@ def joined(parts: Sequence[PackedBlocks]) -> PackedBlocks:
         flat("token_types") if has_pairs else None,
         flat("pair_labels") if has_pairs else None,
     )
+
+
+def mean_of(lengths: np.ndarray) -> float:
+    """The mean, 0 of nothing."""
+    return float(lengths.mean()) if len(lengths) else 0.0
 
 
 def check_length(max_length: int) -> None:

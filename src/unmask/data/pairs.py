@@ -21,6 +21,7 @@ from unmask.data.packing import (
     TokenReader,
     check_indices,
     check_length,
+    mean_of,
 )
 from unmask.data.planning import Pieces, gates_of, pack_greedily, pieces_of
 from unmask.errors import DataError
@@ -68,7 +69,7 @@ class PairBlocks:
     Attributes:
         lengths: most tokens of each pair, special ones counted, (N,) int32.
         held_out: whether each pair is held out, (N,) bool; text for B comes from the same side.
-        mean_length: tokens of a pair that stands as in the text, in the mean.
+        mean_length: tokens of a training pair that stands as in the text, in the mean.
         num_cut_sentences: sentences longer than half a block.
         num_unused_tokens: tokens of sentences without another one of their document to pair with.
 
@@ -102,7 +103,7 @@ class PairBlocks:
         self.held_out = inside(begins, held_out)
         self.num_cut_sentences = sum(part.num_cut for part in parts)
         self.num_unused_tokens = int(self._starts[-1] - (ends - begins).sum())
-        self.mean_length = float((ends - begins).mean()) + num_special if len(self) else 0.0
+        self.mean_length = mean_of((ends - begins)[~self.held_out] + num_special)
         self.lengths = (ends - begins + num_special if is_swapped else np.full(len(self), max_length)).astype(np.int32)
         if not is_swapped:
             self._check_documents()
@@ -185,10 +186,10 @@ class PairBlocks:
         latest = np.searchsorted(self._starts, self._starts[limits] - wanted, side="right") - 1
         begins = np.maximum(np.minimum(begins, latest), self._chunks.openings[others])
         tokens = self._starts[begins]
-        ends = np.searchsorted(self._starts, tokens + wanted)
+        ends = np.minimum(np.searchsorted(self._starts, tokens + wanted), limits)
         over, under = self._starts[ends] - tokens - wanted, tokens + wanted - self._starts[ends - 1]
         ends -= (over > under) | (over > rooms - wanted)
-        behind = self._starts[np.clip(ends, begins + 1, limits)]
+        behind = self._starts[np.maximum(ends, begins + 1)]
         return np.stack([tokens, np.where(behind - tokens > rooms, tokens + sizes, behind)], axis=1)
 
     def _others(self, indices: np.ndarray, keys: np.ndarray) -> np.ndarray:

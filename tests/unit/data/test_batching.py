@@ -1,11 +1,23 @@
 """Packing and the order of batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.data.batching import Features, pack, shuffled_batches, sorted_batches
+from unmask.data.batching import (
+    IGNORED,
+    Batch,
+    Features,
+    fill_up,
+    pack,
+    positions_of,
+    shuffled_batches,
+    sorted_batches,
+)
 
 
 def feature(length: int, **more: object) -> Features:
@@ -34,6 +46,61 @@ def test_targets_move_with_their_text() -> None:
 
 def test_one_text_without_a_label_leaves_the_batch_without() -> None:
     assert pack([feature(3, label=1), feature(2)], position_offset=2).labels is None
+
+
+def masked(lengths: list[int]) -> Batch:
+    """A masked batch of pre-training with two targets a text."""
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    places = np.sort(np.concatenate([starts[:-1], starts[1:] - 1]))
+    return Batch(
+        input_ids=torch.arange(10, 10 + int(starts[-1])),
+        position_ids=positions_of(starts, 2),
+        cu_seqlens=starts,
+        labels=torch.from_numpy(places + 100),
+        positions=torch.from_numpy(places.astype(np.int64)),
+        token_type_ids=torch.ones(int(starts[-1]), dtype=torch.int64),
+    )
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    round_tokens=st.integers(0, 70),
+    round_targets=st.integers(0, 9),
+)
+def test_filler_has_texts_of_its_own_and_counts_nothing(
+    lengths: list[int], round_tokens: int, round_targets: int
+) -> None:
+    batch = masked(lengths)
+    filled = fill_up(batch, round_tokens=round_tokens, round_targets=round_targets, pad_id=1)
+    assert batch.labels is not None
+    assert filled.labels is not None
+    assert filled.positions is not None
+    assert filled.token_type_ids is not None
+    total, targets = sum(lengths), 2 * len(lengths)
+    assert len(filled.input_ids) == len(filled.position_ids) == len(filled.token_type_ids) == filled.cu_seqlens[-1]
+    assert len(filled.input_ids) == (-(-total // round_tokens) * round_tokens if round_tokens else total)
+    assert len(filled.labels) == len(filled.positions)
+    assert len(filled.labels) == (-(-targets // round_targets) * round_targets if round_targets else targets)
+    assert (filled.num_tokens, filled.num_targets, filled.counts) == (total, targets, (targets,))
+    # The real part is untouched, and no text of the filler is longer than a real one or has positions of its own.
+    assert filled.cu_seqlens[: len(lengths) + 1].tolist() == batch.cu_seqlens.tolist()
+    assert torch.equal(filled.input_ids[:total], batch.input_ids)
+    assert torch.equal(filled.labels[:targets], batch.labels)
+    sizes = np.diff(filled.cu_seqlens)[len(lengths) :]
+    assert not len(sizes) or (sizes.min() >= 1 and sizes.max() <= max(lengths))
+    assert torch.equal(filled.position_ids, positions_of(filled.cu_seqlens, 2))
+    assert (filled.input_ids[total:] == 1).all()
+    assert (filled.labels[targets:] == IGNORED).all()
+    assert (filled.positions[targets:] == 0).all()
+    assert filled.cu_seqlens.dtype == np.int32
+
+
+def test_pairs_count_as_targets_of_their_own() -> None:
+    batch = replace(masked([4, 6]), pair_labels=torch.tensor([0, 1]))
+    assert batch.counts == (4, 2)
+    moved = batch.to(torch.device("meta"))
+    assert moved.pair_labels is not None
+    assert moved.pair_labels.device.type == "meta"
 
 
 lengths_lists = st.lists(st.integers(1, 300), min_size=1, max_size=200).map(np.array)

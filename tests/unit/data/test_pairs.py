@@ -185,6 +185,19 @@ def test_length_does_not_tell_the_label(is_single: bool, tmp_path: Path) -> None
     assert separation < 0.12, separation
 
 
+def test_a_short_document_at_the_end_is_taken_as_far_as_it_goes() -> None:
+    long, short = [[(7, True)] * 5] * 40, [[(8, True)] * 3] * 2
+    blocks = PairBlocks(
+        make_corpus([[long, short]]), max_length=64, cls_id=CLS, sep_id=SEP, is_bert=False, is_single=False,
+        is_swapped=False, held_out=NO_RANGES,
+    )  # fmt: skip
+    packed = blocks.take(np.zeros(50, np.int64), hash_u64(0, np.arange(50)))
+    assert packed.pair_labels is not None
+    texts = np.split(packed.ids, packed.cu_seqlens[1:-1])
+    assert {int((text == 8).sum()) for text, label in zip(texts, packed.pair_labels, strict=True) if label} == {3, 6}
+    assert not any((text == 8).any() for text, label in zip(texts, packed.pair_labels, strict=True) if not label)
+
+
 def test_one_document_has_no_text_from_elsewhere() -> None:
     corpus = make_corpus([[[[(7, True)] * 5] * 20]])
     options = {"max_length": 32, "cls_id": CLS, "sep_id": SEP, "is_bert": False, "is_single": False}
