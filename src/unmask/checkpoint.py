@@ -22,6 +22,8 @@ WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 META = "unmask.json"
 GOLDEN = "golden.json"
+FORMAT = 1
+MAX_HEADER_BYTES = 1 << 20  # large models need a tenth of it; more would cost seconds before anything is checked
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "pytorch_model.bin.index.json")
 _LIBRARIES = ("unmask", "torch", "tokenizers", "safetensors", "numpy")
 
@@ -94,7 +96,7 @@ def save_model(
             _write_json(staging / GOLDEN, golden)
         fingerprints = {"tokenizer": tokenizer.fingerprint, "weights": storage.digest(staging / WEIGHTS)}
         versions = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
-        note = {"format": 1, "head": head, "labels": labels, "meta": meta}
+        note = {"format": FORMAT, "head": head, "labels": labels, "meta": meta}
         _write_json(staging / META, note | {"versions": versions, "fingerprints": fingerprints})
 
 
@@ -117,10 +119,7 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
             expected="a folder with config.json, model.safetensors and tokenizer.json on this machine",
             remedy="check the path; a published model must be downloaded first, nothing here goes online",
         )
-    note: dict[str, Any] = {}
-    if (folder / storage.MANIFEST).exists() or (folder / META).exists():
-        storage.verify(folder)
-        note = storage.read_json(folder / META) if (folder / META).is_file() else {}
+    note = _read_note(folder)
     content = storage.read_json(folder / "config.json")
     if not isinstance(content, dict):
         raise ArtefactError(
@@ -156,6 +155,37 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
     )
 
 
+def refuse_large_header(path: Path) -> None:
+    """Look at the length of a safetensors header before it is read.
+
+    Raises:
+        ArtefactError: it is longer than that of any encoder.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER_BYTES:
+        raise ArtefactError(
+            "corrupt-weights",
+            f"the header claims {length:,} bytes, more than {MAX_HEADER_BYTES:,}",
+            place=path,
+            remedy="copy the file again; it is damaged, or no file of weights",
+        )
+
+
+def _read_note(folder: Path) -> dict[str, Any]:
+    """What the writer noted in a folder of ours, which is verified first; empty for a published folder."""
+    if not ((folder / storage.MANIFEST).exists() or (folder / META).exists()):
+        return {}
+    storage.verify(folder)
+    if not (folder / META).is_file():
+        return {}
+    note: dict[str, Any] = storage.read_json(folder / META)
+    if note.get("format", FORMAT) > FORMAT:
+        writer = f"version {note.get('versions', {}).get('unmask')}"
+        raise storage.newer_format(folder / META, note["format"], FORMAT, writer)
+    return note
+
+
 def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
@@ -169,6 +199,7 @@ def _read_weights(folder: Path) -> StateDict:
     weights: StateDict = {}
     for name in names:
         try:
+            refuse_large_header(folder / name)
             weights |= safetensors.torch.load_file(folder / name)
         except (safetensors.SafetensorError, OSError) as error:
             raise ArtefactError(

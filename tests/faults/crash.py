@@ -44,9 +44,9 @@ PRETRAIN = PretrainSettings.model_validate(
 PART_BYTES = 20_000  # so that a death can fall within a file
 
 
-def trainer() -> Trainer:
+def trainer(**changes: object) -> Trainer:
     """A fresh trainer of a tiny classifier with dropout."""
-    task = tiny.classifier(**SMALL)
+    task = tiny.classifier(**(SMALL | changes))
     return Trainer(task, OptimSettings(lr=1e-3), max_steps=1000, machine=machine("float32", "cpu"), seed=0)
 
 
