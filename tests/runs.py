@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,8 @@ from unittest import mock
 
 from safetensors.torch import load_file
 
-from unmask.runtime import Stop
 from unmask.train.fit import Step
-from unmask.train.pretrain import _Pretraining
+from unmask.train.progress import Progress
 from unmask.train.settings import PretrainSettings
 
 
@@ -56,13 +57,13 @@ def weights(run: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stopped_at(step: int) -> Iterator[None]:
-    """Ask the run to stop, as a signal would, when it has done a step."""
-    after = _Pretraining._after
+    """Send SIGTERM to this process when the run has done a step."""
+    show = Progress.show
 
-    def asked(self: _Pretraining, done: Step, stop: Stop) -> None:
+    def showing(self: Progress, done: Step) -> None:
+        show(self, done)
         if done.step == step:
-            stop.signal = 15
-        after(self, done, stop)
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    with mock.patch.object(_Pretraining, "_after", asked):
+    with mock.patch.object(Progress, "show", showing):
         yield

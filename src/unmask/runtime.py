@@ -109,8 +109,14 @@ def seed_step(seed: int, step: int) -> None:
 
 
 class Stop:
-    """Whether the process was asked to end; loops look at `signal` between two steps."""
+    """Whether the run was asked to end.
 
+    Attributes:
+        asked: the signal that this process has got, at any moment.
+        signal: what loops look at between two steps: set when all processes of the run know of it.
+    """
+
+    asked: int | None = None
     signal: int | None = None
 
 
@@ -120,7 +126,7 @@ def stoppable() -> Iterator[Stop]:
     stop = Stop()
 
     def ask(number: int, _frame: object) -> None:
-        stop.signal = number
+        stop.asked = number
         log.info("asked to stop: saving after this step (once more: stop at once)")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

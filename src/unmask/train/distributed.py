@@ -62,9 +62,9 @@ class Ranks:
         self.sum([0.0])
 
     def agree(self, stop: Stop) -> None:
-        """Let all ranks know that one was asked to stop."""
-        if self.sum([stop.signal is not None])[0] and stop.signal is None:
-            stop.signal = signal.SIGTERM
+        """Let all ranks know whether one of them was asked to stop; they all come here at the same point."""
+        if self.sum([stop.asked is not None])[0]:
+            stop.signal = stop.asked or signal.SIGTERM
 
 
 ALONE = Ranks()

@@ -136,7 +136,7 @@ class _Finetuning:
         predictor = Predictor(task, where=where)
         batches = () if self._is_over() else self._batches(task, features, lengths, trainer.step, per_epoch)
         with stoppable() as stop:
-            for step in self.run.steps(trainer, batches, lambda: self.state):
+            for step in self.run.steps(trainer, batches, lambda: self.state, stop):
                 progress.show(step)
                 is_epoch = step.step % per_epoch == 0
                 if is_epoch:

@@ -173,8 +173,9 @@ class Trainer:
         losses = torch.stack(
             [self._backward(batch, counts, is_last=batch is micro_batches[-1]) for batch in micro_batches]
         ).tolist()
-        loss = self.ranks.sum([math.fsum(losses)])[0]
-        norm = self._clip()
+        # the norm is the same on all ranks, unless one of them has gone wrong: then its sum is not finite anywhere
+        loss, norms = self.ranks.sum([math.fsum(losses), self._clip()])
+        norm = norms / self.ranks.world_size
         self._last = {"step": step, "loss": loss, "grad_norm": norm}, micro_batches, losses
         verdict = self._judge(step, loss, norm)
         lr = self.settings.lr * self._factor(step)

@@ -93,13 +93,22 @@ def pretrain(
         )
 
 
-def held_out_loss(task: Task, batches: Iterable[Batch], where: Machine, group: Ranks = ALONE) -> float:
-    """Mean loss over the masked tokens of some batches, in nats, without dropout; the ranks share the batches."""
+def held_out_loss(
+    task: Task, batches: Iterable[Batch], where: Machine, *, group: Ranks = ALONE, stop: Stop | None = None
+) -> float | None:
+    """Mean loss over the masked tokens of some batches, in nats, without dropout; the ranks share the batches.
+
+    Returns:
+        The mean; `None` when the process was asked to stop on the way.
+    """
     task.eval()
-    dealt = list(batches)
+    dealt, asked = list(batches), stop or Stop()
     total, count = 0.0, 0
     with torch.inference_mode(), where.autocast():
         for first in range(0, len(dealt), group.world_size):
+            group.agree(asked)
+            if asked.signal is not None:
+                return None
             # A rank that is out of batches computes one all the same: where the weights are shared out, the other
             # ranks wait for its part of them.
             is_mine = first + group.rank < len(dealt)
@@ -158,28 +167,33 @@ class _Pretraining:
             workers=settings.machine.data_threads,
         )
         with stoppable() as stop, contextlib.closing(steps):
+            self._evaluate_if_due(stop)
             for step in run.steps(trainer, steps, dict, stop):
                 progress.show(step)
-                self._after(step, stop)
+                if step.verdict == "roll back":
+                    run.roll_back(trainer)
+                self._evaluate_if_due(stop)
+                if trainer.is_over or step.step % settings.save_every == 0:
+                    run.save(trainer, {})
+                run.end_if_asked(stop, trainer, {})
         run.checkpoints.wait()
         self._finish()
 
-    def _after(self, step: Step, stop: Stop) -> None:
-        settings, trainer, run = self.settings, self.trainer, self.run
-        if step.verdict == "roll back":
-            run.roll_back(trainer)
-        if trainer.is_over or step.step % settings.eval_every == 0:
-            self._evaluate(step.step)
-        if trainer.is_over or step.step % settings.save_every == 0:
-            run.save(trainer, {})
-        run.end_if_asked(stop, trainer, {})
-
-    def _evaluate(self, step: int) -> None:
-        with self.trainer.averaged() as task:
-            loss = held_out_loss(task, self.stream.held_out(), self.where, self.group)
+    def _evaluate_if_due(self, stop: Stop) -> None:
+        """Score the held-out text, unless the run does not end here, or has done so before it was interrupted."""
+        trainer, run = self.trainer, self.run
+        is_due = trainer.is_over or (trainer.step > 0 and trainer.step % self.settings.eval_every == 0)
+        known = {event["step"] for event in run.events("evaluation")} if is_due else set()
+        if not is_due or self.group.sum([trainer.step in known])[0]:
+            return
+        with trainer.averaged() as task:
+            batches = self.stream.held_out()
+            loss = held_out_loss(task, batches, self.where, group=self.group, stop=stop)
+        if loss is None:
+            return
         bits = loss / math.log(2) / self.stream.bytes_per_token
         perplexity = math.exp(min(700.0, loss))
-        self.run.log("evaluation", step=step, loss=loss, perplexity=perplexity, bits_per_byte=bits)
+        run.log("evaluation", step=trainer.step, loss=loss, perplexity=perplexity, bits_per_byte=bits)
         log.info("held out: %.4f nats per masked token, perplexity %.2f, %.4f bits per byte", loss, perplexity, bits)
 
     def _finish(self) -> None:
