@@ -18,7 +18,7 @@ from unmask.tasks.base import Task
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
-from unmask.train.fit import Step, Trainer
+from unmask.train.fit import Trainer
 from unmask.train.flops import peak_flops, pretraining_flops
 from unmask.train.network import build_network, load_corpora
 from unmask.train.progress import Progress

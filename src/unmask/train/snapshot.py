@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.checkpoint.state_dict_saver import save as save_shards
-from safetensors.torch import load_file, save
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unmask.errors import ArtefactError
