@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask import storage
+from unmask import disk, storage
 from unmask.errors import ArtefactError, ResourceError, UsageError
 
 
@@ -100,6 +100,42 @@ def test_every_truncation_missing_and_extra_file_is_found(tmp_path: Path) -> Non
         storage.verify(folder)
 
 
+def test_a_folder_can_be_sealed_again_after_a_death_behind_its_sealing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    storage.seal(tmp_path)
+    (tmp_path / "a.txt").write_text("other")
+    storage.seal(tmp_path)
+    storage.verify(tmp_path)
+    assert list(storage.read_json(tmp_path / storage.MANIFEST)["files"]) == ["a.txt"]
+
+
+def test_everything_that_a_folder_holds_is_flushed_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[disk.Operation] = []
+    monkeypatch.setattr(disk, "watch", log.append)
+    _folder(tmp_path / "new" / "out")
+    renamed = next(number for number, operation in enumerate(log) if operation.kind == "rename")
+    flushed = [operation.path for operation in log[:renamed] if operation.kind == "sync"]
+    staging = log[renamed].path
+    assert {staging / name for name in ("a.bin", "sub/b.txt", storage.MANIFEST, "sub", "")} <= set(flushed)
+    assert flushed.index(tmp_path) < flushed.index(staging / storage.MANIFEST) < flushed.index(staging)
+    assert [(operation.kind, operation.path) for operation in log[renamed + 1 :]] == [("sync", tmp_path / "new")]
+
+
+def test_a_retired_folder_loses_its_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _folder(tmp_path / "out")
+    (tmp_path / ".dead-out").mkdir()  # of a process that died while it did the same
+    (tmp_path / ".dead-out" / "half").touch()
+    (folder / "link").symlink_to(tmp_path)
+    seen: list[bool] = []
+    monkeypatch.setattr(disk, "watch", lambda operation: seen.append(operation.kind == "unlink" and folder.exists()))
+    storage.retire(folder)
+    assert not list(tmp_path.iterdir())
+    assert seen.index(True) == 0  # only the leftover goes while the folder has its name
+    assert sum(seen) == 1
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {"a.bin": {}}}', '{"files": [1]}'])
 def test_a_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
     folder = _folder(tmp_path / "out")
@@ -151,7 +187,10 @@ def test_a_second_process_is_refused_while_the_first_holds_the_folder(tmp_path: 
         pass
 
 
-def test_staging_folders_of_the_dead_are_swept_and_of_the_living_kept(tmp_path: Path) -> None:
+def test_ck11_staging_folders_of_the_dead_are_swept_and_of_the_living_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="unmask")
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     dead, living = (tmp_path / f".staging-out-{socket.gethostname()}-{pid}" for pid in (child.pid, os.getppid()))
@@ -160,6 +199,8 @@ def test_staging_folders_of_the_dead_are_swept_and_of_the_living_kept(tmp_path: 
     _folder(tmp_path / "out")
     assert not dead.exists()
     assert living.exists()
+    assert f"removed {dead}, left by a process that is dead" in caplog.text
+    assert f"{living} belongs to process {os.getppid()}" in caplog.text
 
 
 def _small_files(limit: int) -> None:
