@@ -162,10 +162,8 @@ class SentenceBlocks:
         for pieces in pieces_of(corpus, longest=max_length - 2):
             edges = np.append(ranges, pieces.starts[pieces.documents] if documents == "apart" else ranges)
             firsts = pack_greedily(pieces, room=max_length - 2, separators=separators, edges=edges)
-            # Documents that begin behind the block's first piece.
-            breaks = np.searchsorted(pieces.documents, firsts[1:], "left") - np.searchsorted(
-                pieces.documents, firsts[:-1], "right"
-            )
+            owners = pieces.owners
+            breaks = owners[firsts[1:] - 1] - owners[firsts[:-1]]
             starts.append(pieces.starts[firsts[:-1]])
             lengths.append((np.diff(pieces.starts[firsts]) + breaks * separators + 2).astype(np.int32))
             openings.append(pieces.starts[pieces.documents[:-1]])

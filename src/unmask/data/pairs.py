@@ -152,7 +152,7 @@ class PairBlocks:
                 bounds = pack_greedily(part, room=self._room, separators=0, edges=edges)
             firsts, stops = bounds[:-1], bounds[1:]
             places = np.searchsorted(gates, firsts, side="right")
-            owners = np.searchsorted(part.documents, firsts, side="right") - 1
+            owners = part.owners[firsts]
             is_pair = stops - firsts >= 2
             pieces = np.stack([firsts, stops, gates[places - 1], gates[places % len(gates)]]) + piece
             found.append(np.concatenate([pieces, owners[None] + document])[:, is_pair])

@@ -1,6 +1,7 @@
 """The stream of batches: pure in the step, the same for any number of processes, and never leaking held-out text."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,6 +251,19 @@ def test_positions_and_documents_of_isolated_blocks(corpora: list[Corpus], vocab
         assert batch.position_ids[start:stop].tolist() == list(range(2, 2 + stop - start))
         special = [vocabulary.cls_id, vocabulary.sep_id]
         assert batch.input_ids[[start, stop - 1]].tolist() == special
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_separators_of_pairs_are_those_of_the_family(
+    family: str, corpora: list[Corpus], vocabulary: Vocabulary
+) -> None:
+    stream = one_corpus(corpora, replace(vocabulary, family=family), **KINDS["segments"])
+    batch = stream.batch(0)[0]
+    separators = [
+        int((batch.input_ids[start:stop] == vocabulary.sep_id).sum())
+        for start, stop in itertools.pairwise(batch.block_starts)
+    ]
+    assert set(separators) == {2 if family == "bert" else 3}
 
 
 def test_the_line_for_the_log(corpora: list[Corpus], vocabulary: Vocabulary) -> None:
