@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from typing import Any
@@ -14,13 +15,17 @@ from cyclopts import App, CycloptsError, Parameter
 
 from unmask import __version__
 from unmask.config import explain
-from unmask.errors import ResourceError, UnmaskError, UsageError
+from unmask.errors import InterruptedRunError, ResourceError, UnmaskError, UsageError
 
 COMMANDS = {
     "demo": ("unmask.cli.start:demo", "Raw text to answers in about a minute, offline, on bundled text."),
     "doctor": ("unmask.cli.start:doctor", "Say what this machine and this installation can do."),
     "tokenizer train": ("unmask.cli.build:tokenizer_train", "Train a byte-level BPE tokenizer on files of text."),
     "tokenizer report": ("unmask.cli.build:tokenizer_report", "Measure how well a tokenizer fits files of text."),
+    "tokenizer extend": (
+        "unmask.cli.build:tokenizer_extend",
+        "Add pieces of a new language or field to a model's tokenizer, and their rows to its tables.",
+    ),
     "corpus build": ("unmask.cli.build:corpus_build", "Turn files of text into a corpus folder to pre-train on."),
     "corpus report": ("unmask.cli.build:corpus_report", "Describe a corpus folder."),
     "pretrain": ("unmask.cli.train:pretrain", "Pre-train a RoBERTa on a corpus folder."),
@@ -28,9 +33,15 @@ COMMANDS = {
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
+    "probe blimp": ("unmask.cli.study:probe_blimp", "Ask a model which sentence of each minimal pair is likelier."),
+    "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
 }
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
-_GROUPS = {"tokenizer": "Train and measure tokenizers.", "corpus": "Build and describe corpora."}
+_GROUPS = {
+    "tokenizer": "Train and measure tokenizers.",
+    "corpus": "Build and describe corpora.",
+    "probe": "Ask what a model has learned.",
+}
 
 
 def build_app() -> App:
@@ -74,7 +85,13 @@ def main(arguments: list[str] | None = None) -> None:
     talk.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("unmask").handlers[:] = [talk]
     logging.getLogger("unmask").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(_run(words, is_debugging))
+
+
+def _terminated(number: int, _frame: object) -> None:
+    """End in order, so that half-written folders are removed; loops of training take the signal over and save first."""
+    raise InterruptedRunError(number, "what was finished before")
 
 
 def _run(words: list[str], is_debugging: bool) -> int:

@@ -1,0 +1,142 @@
+"""Commands that ask what a model has learned."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+from unmask.cli import heavy, say
+from unmask.storage import write_text
+
+log = logging.getLogger("unmask")
+
+WithinWord = Literal["l2r", "original"]
+Dtype = Literal["float32", "bfloat16", "auto"]
+
+
+def probe_blimp(
+    folder: Path,
+    *,
+    model: Path,
+    limit: int | None = None,
+    within_word: WithinWord = "l2r",
+    dtype: Dtype = "float32",
+    threads: int | None = None,
+    output: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Ask a masked language model which sentence of each minimal pair is likelier.
+
+    Chance is 0.5. Intervals are 95 % bootstrap intervals over pairs.
+
+    Args:
+        folder: Folder of BLiMP's .jsonl files, or one table with the columns sentence_good and sentence_bad.
+        model: Model folder with the head of a masked language model.
+        limit: Take only the first pairs of each file.
+        within_word: Hide with a piece also the later pieces of its word (l2r), or the piece alone (original: as in most
+            published figures).
+        dtype: Number format; bfloat16 is faster and decides a pair or two in a hundred otherwise.
+        threads: Threads on the CPU; by default one for each core.
+        output: File to write all figures to, as JSON.
+        json: Write one JSON object.
+    """
+    start = time.perf_counter()
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    paradigms = heavy("unmask.study.pairs:read_pairs")(folder, limit=limit)
+    task, where = _masked_lm(model), _machine(dtype, threads)
+    scores = heavy("unmask.study.pairs:score_pairs")(
+        task, paradigms, machine=where, within_word=within_word, on_progress=progress("pieces")
+    )
+    seconds = round(time.perf_counter() - start, 1)
+    found = {"model": str(model), "limit": limit, "dtype": dtype, "seconds": seconds, **asdict(scores)}
+    if output is not None:
+        write_text(output, dumps(found, indent=2) + "\n")
+    if json:
+        say(found)
+        return
+    for line in _pair_lines(scores):
+        say(line)
+
+
+def probe_sentences(
+    file: Path,
+    *,
+    model: Path,
+    text_column: str = "text",
+    within_word: WithinWord = "l2r",
+    dtype: Dtype = "float32",
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Give the pseudo-log-likelihood of sentences, in nats: one line each, the sum, its mean over pieces, the text.
+
+    Args:
+        file: Table with a column of sentences, or a .txt file with one a line.
+        model: Model folder with the head of a masked language model.
+        text_column: Column of the sentences.
+        within_word: Hide with a piece also the later pieces of its word (l2r), or the piece alone (original).
+        dtype: Number format.
+        threads: Threads on the CPU; by default one for each core.
+        json: Write one JSON object a line, with the log-probability of each piece.
+    """
+    table = heavy("unmask.data.rows:read_table")(file, [text_column])
+    texts = [row[text_column] for row in table.rows]
+    task = _masked_lm(model)
+    scores = heavy("unmask.study.likelihood:pseudo_log_likelihoods")(
+        task,
+        texts,
+        machine=_machine(dtype, threads),
+        within_word=within_word,
+        place=table.place,
+        on_progress=progress("pieces"),
+    )
+    for text, ids, score in zip(texts, task.tokenizer.encode_ids(texts), scores, strict=True):
+        total = float(score.sum(dtype="float64"))
+        if json:
+            pieces = [[task.tokenizer.piece(id), round(float(one), 4)] for id, one in zip(ids, score, strict=True)]
+            say({"text": text, "pseudo_log_likelihood": total, "pieces": pieces})
+        else:
+            say(f"{total:.3f}\t{total / len(score):.3f}\t{text}")
+    found = heavy("unmask.study.likelihood:text_scores")(scores, texts)
+    told = (len(texts), found["pseudo_perplexity"], found["bits_per_byte"])
+    log.info("%d sentences: pseudo-perplexity %.2f, %.3f bits a byte", *told)
+
+
+def progress(unit: str) -> Callable[[int, int], None]:
+    """A listener that tells every few seconds how much of a long work is done and how long the rest will take."""
+    start = last = time.perf_counter()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= 5 and done:
+            last = now
+            rate = done / (now - start)
+            log.info("%d of %d %s  %.0f/s  %.0f s to go", done, total, unit, rate, (total - done) / rate)
+
+    return show
+
+
+def _masked_lm(folder: Path) -> Any:
+    return heavy("unmask.predict:Predictor").load(folder, task="masked_lm").task
+
+
+def _machine(dtype: str, threads: int | None) -> Any:
+    heavy("unmask.runtime:use_cpu")(threads)
+    return heavy("unmask.runtime:machine")(dtype)
+
+
+def _pair_lines(scores: Any) -> Iterator[str]:
+    def line(name: str, one: Any) -> str:
+        return f"{name:<56} {one.accuracy:.4f}  {one.interval[0]:.3f} to {one.interval[1]:.3f}  {one.pairs:>6}"
+
+    yield f"{'':<56} {'score':<6}  {'95 % interval':<14}  {'pairs':>6}"
+    for group in (scores.paradigms, scores.fields):
+        yield from (line(name, one) for name, one in group.items())
+        yield ""
+    yield line(f"mean of {len(scores.paradigms)} paradigms", scores.mean)
+    yield line(f"mean of {len(scores.fields)} fields", scores.mean_of_fields)
