@@ -93,7 +93,7 @@ def _follow(reach: np.ndarray) -> np.ndarray:
     levels = [np.append(reach, last)]
     for _ in range(_DOUBLINGS):
         levels.append(levels[-1][levels[-1]])
-    jumps, here, chosen = memoryview(levels[-1]), 0, []
+    jumps, here, chosen = levels[-1].data, 0, []
     while here < last:
         chosen.append(here)
         here = jumps[here]
