@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+from scipy import stats
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from unmask.data.masking import MaskingSettings, mask
@@ -85,6 +86,23 @@ def test_our_count_is_fixed_and_theirs_varies(
     # Each token by itself: a binomial count, variance n p (1 - p) = 16.1.
     assert abs(their_counts.var() - ORDINARY * 0.15 * 0.85) < 2
     assert their_counts.max() - their_counts.min() > 20
+
+
+def test_our_binomial_count_varies_as_theirs(blocks: np.ndarray, theirs: tuple[np.ndarray, np.ndarray]) -> None:
+    masked = mask(
+        blocks.reshape(-1),
+        np.arange(NUM_SAMPLES + 1) * LENGTH,
+        np.isin(blocks.reshape(-1), [0, 2]),
+        sample_ids=np.arange(NUM_SAMPLES),
+        epochs=np.zeros(NUM_SAMPLES, np.int64),
+        seed=0,
+        config=MaskingSettings(count="binomial"),
+        mask_id=MASK_ID,
+        allowed_ids=np.arange(len(SPECIAL), VOCAB_SIZE),
+    )
+    our_counts = np.bincount(masked.positions // LENGTH, minlength=NUM_SAMPLES)
+    their_counts = (theirs[1] != -100).sum(axis=1)
+    assert stats.ks_2samp(our_counts, their_counts).pvalue > 1e-3
 
 
 def test_our_random_tokens_are_never_special_and_theirs_are(

@@ -169,13 +169,13 @@ class PretrainStream:
                 self._sentences(*pair, settings.block_length, "joined") for pair in zip(corpora, ranges, strict=True)
             ]
             full = float(np.dot(last.mixture.shares, [one.mean_length for one in sentences]))
-        self._scales = [full / phase.mean_length for phase in self._phases]
+        scales = [max(1.0, full / phase.mean_length) for phase in self._phases]
         self._curriculum = Curriculum(
             settings.curriculum,
             block_length=settings.block_length,
             max_steps=settings.max_steps,
             batch_size=settings.global_batch_size,
-            scales=self._scales,
+            scales=scales,
         )
         self._num_tokens = sum(corpus.num_tokens for corpus in corpora)
         self.num_training = last.num_training

@@ -1,5 +1,7 @@
 """How block length and batch size grow over a run, as a function of the step alone."""
 
+import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -42,7 +44,7 @@ class Point:
         block_length: most tokens of a block.
         first: samples of this phase that were taken before.
         count: samples of this step.
-        batch_size: full-sentence blocks of the final length with as many tokens.
+        batch_size: full-sentence blocks of the final length with as many tokens, about.
     """
 
     phase: int
@@ -53,17 +55,18 @@ class Point:
 
 
 class Curriculum:
-    """The samples of every step.
+    """The samples of every step, in closed form.
 
     A step of any phase has as many tokens as one of full-sentence blocks of the final length would have: where blocks
-    are shorter their number grows, as the paper does for DOC-SENTENCES (section 4.2).
+    are shorter their number grows, as the paper does for DOC-SENTENCES (section 4.2). Fractions are carried on from
+    step to step, so that the mean is exact.
 
     Args:
         settings: phases and warm-up.
         block_length: of the last phase.
         max_steps: of the run; steps behind it go on like the last one.
         batch_size: full-sentence blocks of the final length whose tokens make a step.
-        scales: their mean length over that of the blocks of each phase, one for each phase.
+        scales: their mean length over that of the blocks of each phase, one for each phase; never below 1.
 
     Attributes:
         block_lengths: of each phase, the last one included.
@@ -79,28 +82,30 @@ class Curriculum:
         scales: Sequence[float],
     ) -> None:
         self.block_lengths = (*settings.block_lengths, block_length)
-        ends = np.rint(np.cumsum(settings.block_shares) * max_steps).astype(np.int64)
-        steps = np.arange(max_steps)
-        self._phases = np.searchsorted(ends, steps, side="right")
-        self._sizes = np.full(max_steps, batch_size, dtype=np.float64)
-        growing = int(np.ceil(settings.batch_warmup_ratio * max_steps))
-        if settings.start_batch_size is not None:
-            grown = steps[:growing] / growing
-            self._sizes[:growing] = settings.start_batch_size + grown * (batch_size - settings.start_batch_size)
-        self._counts = np.maximum(1, np.floor(self._sizes * np.asarray(scales)[self._phases] + 0.5)).astype(np.int64)
-        before = np.cumsum(self._counts) - self._counts
-        self._firsts = before - before[np.searchsorted(self._phases, self._phases)]
+        self._starts = [0, *np.rint(np.cumsum(settings.block_shares) * max_steps).astype(int).tolist()]
+        self._scales = scales
+        self._full = batch_size
+        self._start = settings.start_batch_size or batch_size
+        self._growing = math.ceil(settings.batch_warmup_ratio * max_steps)
 
     def at(self, step: int) -> Point:
         """The samples of one step, counted from 0."""
-        here = min(step, len(self._counts) - 1)
-        count = int(self._counts[here])
-        first = int(self._firsts[here]) + (step - here) * count
-        phase = int(self._phases[here])
-        return Point(phase, self.block_lengths[phase], first, count, float(self._sizes[here]))
+        phase = bisect.bisect_right(self._starts, step) - 1
+        before, behind = self._taken(phase, step), self._taken(phase, step + 1)
+        size = self._full - (self._full - self._start) * max(0.0, 1 - step / max(1, self._growing))
+        first = before - self._taken(phase, self._starts[phase])
+        return Point(phase, self.block_lengths[phase], first, behind - before, size)
 
-    def samples(self, steps: int) -> np.ndarray:
-        """Samples of each phase in the first `steps` steps, (phases,) int64."""
-        taken = np.bincount(self._phases[:steps], self._counts[:steps], minlength=len(self.block_lengths))
-        taken[-1] += max(0, steps - len(self._counts)) * self._counts[-1]
-        return taken.astype(np.int64)
+    def samples(self, steps: int) -> list[int]:
+        """Samples of each phase in the first `steps` steps."""
+        stops = [*self._starts[1:], max(steps, self._starts[-1])]
+        return [
+            self._taken(phase, min(steps, stop)) - self._taken(phase, min(steps, start))
+            for phase, (start, stop) in enumerate(zip(self._starts, stops, strict=True))
+        ]
+
+    def _taken(self, phase: int, steps: int) -> int:
+        """Samples of the first `steps` steps if all were in this phase."""
+        growing = min(steps, self._growing)
+        missing = (self._full - self._start) * (growing - growing * (growing - 1) / (2 * max(1, self._growing)))
+        return math.floor((self._full * steps - missing) * self._scales[phase] + 0.5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unmask.data.curriculum import Curriculum, CurriculumSettings
+from unmask.data.curriculum import Curriculum, CurriculumSettings, Point
 
 shares_lists = st.lists(st.floats(0.01, 0.3), max_size=3)
 
@@ -23,26 +23,38 @@ def test_steps_are_those_of_the_loop(
     shares: list[float], max_steps: int, batch_size: int, warmup: tuple[int, float] | None, data: st.DataObject
 ) -> None:
     lengths = tuple(16 * (number + 1) for number in range(len(shares)))
-    scales = data.draw(st.lists(st.floats(0.5, 9), min_size=len(shares) + 1, max_size=len(shares) + 1))
+    scales = data.draw(st.lists(st.floats(1, 9), min_size=len(shares) + 1, max_size=len(shares) + 1))
     start, ratio = warmup or (None, 0.0)
     settings = CurriculumSettings(
         block_lengths=lengths, block_shares=tuple(shares), start_batch_size=start, batch_warmup_ratio=ratio
     )
     curriculum = Curriculum(settings, block_length=512, max_steps=max_steps, batch_size=batch_size, scales=scales)
     taken = [0] * len(scales)
+    wanted = [0.0] * len(scales)
     growing = math.ceil(ratio * max_steps)
     for step in range(max_steps + 5):
-        assert curriculum.samples(step).tolist() == taken
-        here = min(step, max_steps - 1)
-        phase = sum(here >= round(sum(shares[: number + 1]) * max_steps) for number in range(len(shares)))
+        assert curriculum.samples(step) == taken
+        phase = sum(step >= round(sum(shares[: number + 1]) * max_steps) for number in range(len(shares)))
         size: float = batch_size
-        if start is not None and here < growing:
-            size = start + (batch_size - start) * here / growing
+        if start is not None and step < growing:
+            size = start + (batch_size - start) * step / growing
         point = curriculum.at(step)
         assert (point.phase, point.block_length, point.first) == (phase, (*lengths, 512)[phase], taken[phase])
-        assert abs(point.count - max(1, size * scales[phase])) <= 0.5 + 1e-9
         assert point.batch_size == pytest.approx(size)
+        assert point.count >= 1
         taken[phase] += point.count
+        wanted[phase] += size * scales[phase]
+        assert abs(taken[phase] - wanted[phase]) <= 1 + 1e-6
+
+
+def test_a_run_without_end_costs_no_memory() -> None:
+    settings = CurriculumSettings(
+        block_lengths=(16,), block_shares=(0.5,), start_batch_size=10, batch_warmup_ratio=0.25
+    )
+    curriculum = Curriculum(settings, block_length=32, max_steps=10**12, batch_size=30, scales=[2.0, 1.0])
+    assert curriculum.at(0).count == 20
+    assert curriculum.at(125 * 10**9).count == 40
+    assert curriculum.at(10**12 - 1) == Point(1, 32, (5 * 10**11 - 1) * 30, 30, 30.0)
 
 
 def test_a_plain_run_has_the_same_batch_in_each_step() -> None:
