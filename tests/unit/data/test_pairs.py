@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -107,6 +108,7 @@ documents = st.lists(st.lists(sentences, min_size=1, max_size=7), max_size=5)
 
 
 @pytest.mark.parametrize(("is_single", "is_swapped"), [(False, False), (False, True), (True, False), (True, True)])
+@hypothesis.settings(max_examples=50)
 @given(shards=st.lists(documents, min_size=1, max_size=3), max_length=st.integers(10, 40), data=st.data())
 def test_pairs_are_their_slow_twins(
     is_single: bool, is_swapped: bool, shards: list[Documents], max_length: int, data: st.DataObject
