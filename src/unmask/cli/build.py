@@ -63,6 +63,35 @@ def tokenizer_report(*files: Path, tokenizer: Path, json: bool = False) -> None:
         say(line)
 
 
+def tokenizer_extend(
+    *files: Path,
+    model: Path,
+    output: Path,
+    add: int,
+    min_frequency: int = 2,
+    max_bytes: int = 1 << 28,
+) -> None:
+    """Add pieces of a new language or field to a model's tokenizer, and their rows to its tables.
+
+    Ids, pieces and weights that are there stay as they are. A new piece begins with the mean of the rows of the pieces
+    that it was cut into before; pre-train the new folder on your text then. Unigram tokenizers (XLM-R) are refused.
+
+    Args:
+        files: Files or folders of text of the language or field.
+        model: Model folder, ours or a published one.
+        output: New model folder; it must not exist.
+        add: Most pieces to add; each costs one row.
+        min_frequency: Pairs of pieces (in BERT form: words) that occur less often give no piece.
+        max_bytes: Most bytes of text to learn from; of more, an evenly spaced sample is taken, and said.
+    """
+    report = heavy("unmask.train.extend:extend_model")(
+        files, model=model, output=output, num_pieces=add, min_frequency=min_frequency, max_bytes=max_bytes
+    )
+    for line in report.to_lines():
+        log.info(line)
+    say(f"model: {output}")
+
+
 def corpus_build(*files: Path, tokenizer: Path, output: Path, processes: int | None = None) -> None:
     """Turn files of text into a corpus folder to pre-train on.
 

@@ -104,8 +104,12 @@ class Tokenizer:
         self._trims_by_hand = spec["model"]["type"] == "Unigram"
 
     def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.description()
+
+    def description(self) -> tuple[formats.Spec, dict[str, Any]]:
+        """What `Tokenizer(*...)` makes the same tokenizer of: a copy of its `tokenizer.json`, and its configuration."""
         config = {f"{role}_token": name for role, name in self._names.items()}
-        return type(self), (json.loads(self._spec_text), {**config, "model_max_length": self._max_length})
+        return json.loads(self._spec_text), {**config, "model_max_length": self._max_length}
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
@@ -144,6 +148,21 @@ class Tokenizer:
             DataError: a text holds half of a surrogate pair.
         """
         return [np.array(found.ids, np.int32) for found in self._run(self._engine.encode_batch_fast, texts)]
+
+    def words(self, text: str) -> list[str]:
+        """Cut a text into pre-tokens, in the alphabet of the vocabulary: no piece of the text ever spans two of them.
+
+        Raises:
+            DataError: the text holds half of a surrogate pair.
+        """
+        check_text(text, "text")
+        normalizer, splitter = self._engine.normalizer, self._engine.pre_tokenizer
+        plain = text if normalizer is None else normalizer.normalize_str(text)
+        return [plain] if splitter is None else [word for word, _ in splitter.pre_tokenize_str(plain)]
+
+    def word_ids(self, word: str) -> list[int]:
+        """Ids of the pieces of one pre-token, as `words` gives it."""
+        return [token.id for token in self._engine.model.tokenize(word)]
 
     def encode_masked(self, text: str) -> Pieces:
         """Cut a text in which each `mask_token` string means the mask; all other special strings stay literal.

@@ -4,7 +4,7 @@ One pass over the texts in bounded memory.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,21 +115,23 @@ class WordCounts:
 
     Args:
         limit: the most different words that are kept.
+        split: gives the words of a text; by default runs of letters, marks and digits, and single Han characters.
 
     Attributes:
         total: number of words seen.
         floor: the most occurrences that a count may lack; 0 while nothing was dropped.
     """
 
-    def __init__(self, limit: int = 500_000) -> None:
+    def __init__(self, limit: int = 500_000, *, split: Callable[[str], list[str]] | None = None) -> None:
         self.total = 0
         self.floor = 0
         self._limit = limit
+        self._split = split or _words
         self._counts: Counter[str] = Counter()
 
     def add(self, text: str) -> None:
         """Count the words of one text."""
-        found = [word for word, _ in _WORDS.pre_tokenize_str(text)]
+        found = self._split(text)
         self.total += len(found)
         for start in range(0, len(found), self._limit):
             self._counts.update(found[start : start + self._limit])
@@ -192,6 +194,10 @@ def split_words(tokenizer: Tokenizer, words: list[tuple[str, int]]) -> list[Spli
         for (word, count), alone, after in zip(words, bare, spaced, strict=True)
         if len(alone) != 1 and len(after) != 1
     ]
+
+
+def _words(text: str) -> list[str]:
+    return [word for word, _ in _WORDS.pre_tokenize_str(text)]
 
 
 def _most_frequent_split(tokenizer: Tokenizer, counts: WordCounts, top: int) -> list[SplitWord]:

@@ -226,7 +226,7 @@ def _chosen(texts: Iterable[str], sample: Sample, counts: WordCounts) -> Iterato
     checked = Sample(_CHECK_BYTES, sample.budget, key=1)
     for number, text in enumerate(texts, 1):
         check_text(text, f"text {number}")
-        for part in _parts(text):
+        for part in parts_of(text):
             num_bytes = len(part.encode("utf-8"))
             if not sample.takes(num_bytes):
                 continue
@@ -235,7 +235,7 @@ def _chosen(texts: Iterable[str], sample: Sample, counts: WordCounts) -> Iterato
             yield part
 
 
-def _parts(text: str) -> Iterator[str]:
+def parts_of(text: str) -> Iterator[str]:
     """A text in parts of bounded length, cut before white space where there is some, so that words stay whole."""
     start = 0
     while len(text) - start > _CHUNK_CHARS:

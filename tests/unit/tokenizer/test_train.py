@@ -115,11 +115,11 @@ def test_training_uses_the_sample_and_says_so() -> None:
 def test_one_huge_text_is_cut_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_CHUNK_CHARS", 100)
     text = " ".join(itertools.islice(itertools.cycle(" ".join(ENGLISH).split()), 3000))
-    parts = list(training._parts(text))
+    parts = list(training.parts_of(text))
     assert "".join(parts) == text
     assert max(map(len, parts)) <= 100
     assert all(part.startswith(" ") for part in parts[1:])
-    assert [len(part) for part in training._parts("x" * 250)] == [100, 100, 50]
+    assert [len(part) for part in training.parts_of("x" * 250)] == [100, 100, 50]
     whole = train([text], vocab_size=400)
     _, report = train_with_report([text], vocab_size=400, max_bytes=2_000, total_bytes=len(text))
     assert 1_000 < report.bytes_used <= 2_000
