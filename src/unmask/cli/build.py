@@ -4,6 +4,7 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from unmask.cli import heavy, say
 from unmask.storage import staged
@@ -92,7 +93,13 @@ def tokenizer_extend(
     say(f"model: {output}")
 
 
-def corpus_build(*files: Path, tokenizer: Path, output: Path, processes: int | None = None) -> None:
+def corpus_build(
+    *files: Path,
+    tokenizer: Path,
+    output: Path,
+    words: Literal["pieces", "rjieba"] = "pieces",
+    processes: int | None = None,
+) -> None:
     """Turn files of text into a corpus folder to pre-train on.
 
     A build that was interrupted goes on with the same command.
@@ -101,6 +108,8 @@ def corpus_build(*files: Path, tokenizer: Path, output: Path, processes: int | N
         files: Files or folders of text: plain (a blank line ends a document) or JSONL with `text`, compressed or not.
         tokenizer: Tokenizer folder.
         output: Corpus folder.
+        words: What whole-word masking takes for words: the tokenizer's pre-tokens, or in runs of Han characters the
+            Chinese words of rjieba (`pip install 'unmask[zh]'`).
         processes: Worker processes; by default one for each core.
     """
     start = last = time.perf_counter()
@@ -116,7 +125,12 @@ def corpus_build(*files: Path, tokenizer: Path, output: Path, processes: int | N
             )
 
     found = heavy("unmask.data.corpus:build")(
-        files, tokenizer_folder=tokenizer, output=output, processes=processes, on_progress=show
+        files,
+        tokenizer_folder=tokenizer,
+        output=output,
+        processes=processes,
+        segmenter=heavy("unmask.data.chinese:Rjieba")() if words == "rjieba" else None,
+        on_progress=show,
     )
     if not found.is_new:
         log.info("this corpus was built before, from the same files")
@@ -151,6 +165,7 @@ def corpus_report(folder: Path, *, block_length: int = 128, json: bool = False) 
         "sentences_cut": blocks.num_cut_sentences,
         "vocabulary": tokenizer.vocab_size,
         "shards": len(corpus.shards),
+        "words": corpus.meta.words,
         "fingerprint": corpus.fingerprint,
     }
     if json:

@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from unmask import disk, storage
 from unmask.config import Settings
-from unmask.data.encoding import Batch, Encoded, encode_in_order, id_dtype
+from unmask.data.encoding import Encoded, Encoder, id_dtype
 from unmask.data.files import Document, expand, read_documents, unpacked_bytes
+from unmask.data.pools import Batch, OpenPool, encode_in_order, in_processes
 from unmask.data.shards import CorpusMeta, Shard, Source, fingerprint, open_shard, read_meta, shard_files, write_shard
+from unmask.data.words import Segmenter
 from unmask.errors import ArtefactError, DataError, ResourceError, UsageError
 from unmask.tokenizer.load import Tokenizer
 
@@ -123,6 +125,8 @@ def build(
     tokenizer_folder: Path | str,
     output: Path | str,
     processes: int | None = None,
+    workers: OpenPool | None = None,
+    segmenter: Segmenter | None = None,
     shard_tokens: int = SHARD_TOKENS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CorpusReport:
@@ -135,6 +139,8 @@ def build(
         output: the folder to make. If an earlier build into it was interrupted, this one goes on; if the same
             corpus is there already, nothing is done.
         processes: that encode; default: one for each core that this process may use.
+        workers: that encode, in place of processes of this machine.
+        segmenter: says where the words of Chinese begin, for whole-word masking; None takes the tokenizer's pre-tokens.
         shard_tokens: tokens of a shard, about.
         on_progress: called with the bytes on disk that were read so far, and their total.
 
@@ -153,6 +159,7 @@ def build(
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
         dtype=id_dtype(tokenizer),
+        words=segmenter.name if segmenter else "pieces",
         shard_tokens=shard_tokens,
         sources=tuple(
             Source(name=path.name, size_bytes=size, xxh3_128=storage.digest(path))
@@ -169,12 +176,10 @@ def build(
         resumed = len(progress.meta.shards)
         _check_space(output, paths, progress)
         reader = _Reader(paths, progress, on_progress)
-        results = encode_in_order(
-            reader.batches(), tokenizer_folder=Path(tokenizer_folder), processes=processes or _cores()
-        )
         done = progress
-        for done in _shards(results, work / "corpus", progress):
-            storage.write_text(work / "progress.json", done.model_dump_json())
+        with (workers or in_processes(processes or _cores()))(Encoder(tokenizer, segmenter)) as pool:
+            for done in _shards(encode_in_order(reader.batches(), pool), work / "corpus", progress):
+                storage.write_text(work / "progress.json", done.model_dump_json())
         for path, stamp in zip(paths, stamps, strict=True):
             if _stamp(path) != stamp:
                 raise DataError("changed-input", "the file changed while it was read", place=path, remedy="start again")
@@ -298,7 +303,7 @@ def _same_or_refuse(output: Path, meta: CorpusMeta) -> CorpusMeta:
 
 
 def _differences(old: CorpusMeta, new: CorpusMeta) -> str:
-    fields = ("tokenizer_fingerprint", "shard_tokens", "format")
+    fields = ("tokenizer_fingerprint", "words", "shard_tokens", "format")
     changed = [f"{name} was {getattr(old, name)}" for name in fields if getattr(old, name) != getattr(new, name)]
     if old.sources != new.sources:
         names = [source.name for source in new.sources if source not in old.sources]

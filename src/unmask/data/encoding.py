@@ -1,41 +1,15 @@
-"""Documents to token ids in several processes, in order and with bounded memory; used by `corpus`."""
+"""Documents to token ids, sentences and word starts; `pools` does it in several processes, and `corpus` uses it."""
 
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from unmask.data.clean import paragraphs, sentence_ends
 from unmask.data.files import Document
-from unmask.errors import DataError, ResourceError
+from unmask.data.words import Segmenter, word_starts
+from unmask.errors import DataError
 from unmask.tokenizer.load import Pieces, Tokenizer
-
-_LOOK_AHEAD = 3
-
-# The tokenizer of a worker process, loaded once when it starts.
-_worker: list[Tokenizer] = []
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Documents that are encoded together.
-
-    Attributes:
-        documents: about a mebibyte of text.
-        places: number of its file and its own number in it, 1-based, of each document, (d, 2) int64.
-    """
-
-    documents: list[Document]
-    places: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,52 +57,24 @@ def id_dtype(tokenizer: Tokenizer) -> str:
     return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
 
 
-def encode_in_order(
-    batches: Iterable[Batch], *, tokenizer_folder: Path, processes: int
-) -> Iterator[tuple[np.ndarray, Encoded]]:
-    """Encode batches and give the results, with the places of their documents, in the order of the batches.
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes documents, here or in another process: it can be pickled.
 
-    Args:
-        batches: read no further ahead than three for each process.
-        tokenizer_folder: each process loads its tokenizer from here.
-        processes: 1 stays in this process; more are started afresh (spawned) and end with this one.
-
-    Raises:
-        DataError: a document cannot be encoded.
-        ResourceError: a process died.
+    Attributes:
+        tokenizer: gives the ids.
+        segmenter: gives the words of Chinese; None takes the tokenizer's pre-tokens.
     """
-    if processes == 1:
-        tokenizer = Tokenizer.load(tokenizer_folder)
-        for batch in batches:
-            yield batch.places, encode(tokenizer, batch.documents)
-        return
-    waiting: deque[tuple[np.ndarray, Future[Encoded]]] = deque()
-    pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(tokenizer_folder,)
-    )
-    try:
-        for batch in batches:
-            waiting.append((batch.places, pool.submit(_encode_in_worker, batch.documents)))
-            if len(waiting) >= _LOOK_AHEAD * processes:
-                places, future = waiting.popleft()
-                yield places, future.result()
-        while waiting:
-            places, future = waiting.popleft()
-            yield places, future.result()
-    except BrokenProcessPool:
-        raise ResourceError(
-            "worker-died",
-            "a process that encodes text has died; perhaps the memory was full",
-            value=f"{processes} processes",
-            remedy="start the same command again with fewer --processes (a Python script that builds a corpus needs"
-            " `if __name__ == '__main__':`)",
-            saved="the shards that were finished; the same command goes on from there",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    tokenizer: Tokenizer
+    segmenter: Segmenter | None = None
+
+    def __call__(self, documents: list[Document]) -> Encoded:
+        """Encode documents; see `encode`."""
+        return encode(self.tokenizer, documents, self.segmenter)
 
 
-def encode(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
+def encode(tokenizer: Tokenizer, documents: list[Document], segmenter: Segmenter | None = None) -> Encoded:
     """Encode documents: each paragraph as a whole, so that its inner words keep their blank, then cut into sentences.
 
     Raises:
@@ -138,11 +84,12 @@ def encode(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
     texts = [paragraphs(document.text) for document in documents]
     flat = [paragraph for group in texts for paragraph in group]
     pieces = tokenizer.encode(flat)
+    words = [word_starts(text, one, segmenter) for text, one in zip(flat, pieces, strict=True)]
     lengths, owners = _sentence_lengths(flat, pieces)
     documents_of_paragraphs = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
     return Encoded(
         ids=np.concatenate([np.empty(0, np.int32), *(one.ids for one in pieces)]).astype(id_dtype(tokenizer)),
-        word_starts=np.concatenate([np.empty(0, np.bool_), *(one.word_starts for one in pieces)]),
+        word_starts=np.concatenate([np.empty(0, np.bool_), *words]),
         sentence_lengths=lengths,
         document_sentences=np.bincount(documents_of_paragraphs[owners], minlength=len(texts)),
         document_bytes=np.array(sizes, dtype=np.int64),
@@ -175,23 +122,3 @@ def _size(document: Document) -> int:
             value=ascii(document.text[max(0, error.start - 20) : error.start + 1]),
             remedy="write the text again from its source; it was cut inside an emoji",
         ) from None
-
-
-def _start_worker(tokenizer_folder: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The processes share the cores already; a pool of threads in each would only make them wait for each other.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker[:] = [Tokenizer.load(tokenizer_folder)]
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers; without this they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _encode_in_worker(documents: list[Document]) -> Encoded:
-    return encode(_worker[0], documents)

@@ -59,6 +59,8 @@ class CorpusMeta(Settings):
     """Ids of the tokenizer."""
     dtype: str
     """Number format of the ids: `uint16`, or `uint32` above 65,536 ids."""
+    words: str = "pieces"
+    """What says where words begin: `pieces` (the pre-tokens), or the name and version of a segmenter of Chinese."""
     shard_tokens: int
     """A shard ends with the document in which it reaches so many tokens."""
     sources: tuple[Source, ...]

@@ -159,5 +159,5 @@ def test_fingerprint_follows_the_text_only(tmp_path: Path, tokenizer_folder: Pat
 
 
 def test_workers_start_without_torch() -> None:
-    code = "import sys, unmask.data.encoding; assert 'torch' not in sys.modules"
+    code = "import sys, unmask.data.pools; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
