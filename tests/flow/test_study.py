@@ -58,3 +58,38 @@ def test_a_classifier_cannot_be_probed(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "a.txt").write_text("a\n")
     assert run("probe", "sentences", tmp_path / "a.txt", "--model", folder) == 4
     assert "missing-weights" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "text.txt").write_text("\n\n".join(f"{tiny.STORY} It was night {n}." for n in range(80)), "utf-8")
+    tiny.tokenizer().save(folder / "tokenizer")
+    words = ["corpus", "build", folder / "text.txt", "--tokenizer", folder / "tokenizer", "--output", folder / "corpus"]
+    assert run(*words, "--processes", 1) == 0
+    return folder / "corpus"
+
+
+def test_inspect_corpus_as_text_and_json(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", "corpus", corpus, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_documents"], found["duplicates"]) == (80, 0)
+    assert run("inspect", "corpus", corpus, "--top", 3) == 0
+    shown = capsys.readouterr().out
+    assert f"tokens            {found['num_tokens']:,}" in shown
+    assert "document at 0%: The cat sat on the mat. \u00a6 It looked at the moon." in shown
+
+
+def test_inspect_batch_as_text_and_page(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["inspect", "batch", "--corpus", corpus, "--block-length", 64, "--global-batch-size", 32, "--texts", 2]
+    assert run(*words, "--step", 3) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\nblock ") == 2
+    assert "[MASK:" in shown
+    assert "ALARM" not in shown
+    assert run(*words, "--step", 4) == 0
+    assert capsys.readouterr().out != shown
+    assert run(*words, "--html", tmp_path / "batch.html") == 0
+    assert (tmp_path / "batch.html").read_text().count("<div class=block>") == 2
+    assert run(*words, "--step", 0) == 2
+    assert run(*words, "--objective", "mlm+nsp") == 2

@@ -33,6 +33,8 @@ COMMANDS = {
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
+    "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),
+    "inspect batch": ("unmask.cli.study:inspect_batch", "Show a batch of pre-training, with its masks and borders."),
     "probe blimp": ("unmask.cli.study:probe_blimp", "Ask a model which sentence of each minimal pair is likelier."),
     "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
 }
@@ -40,6 +42,7 @@ _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory"
 _GROUPS = {
     "tokenizer": "Train and measure tokenizers.",
     "corpus": "Build and describe corpora.",
+    "inspect": "Look at what a model is trained on.",
     "probe": "Ask what a model has learned.",
 }
 

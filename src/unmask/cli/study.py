@@ -1,4 +1,4 @@
-"""Commands that ask what a model has learned."""
+"""Commands that look: at what a model has learned, at what it is trained on, at what a run would take."""
 
 import logging
 import time
@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, validators
 
 from unmask.cli import heavy, say
+from unmask.config import flags, load_recipe, resolve
 from unmask.storage import write_text
+from unmask.train.settings import PretrainSettings
 
 log = logging.getLogger("unmask")
 
@@ -106,6 +110,52 @@ def probe_sentences(
     log.info("%d sentences: pseudo-perplexity %.2f, %.3f bits a byte", *told)
 
 
+def inspect_corpus(folder: Path, *, top: int = 20, json: bool = False) -> None:
+    """Show what is in a corpus: lengths, frequent pieces and words, duplicates, examples.
+
+    Args:
+        folder: Corpus folder.
+        top: Pieces and words to show.
+        json: Write one JSON object.
+    """
+    corpora, tokenizer = heavy("unmask.train.network:load_corpora")([folder])
+    found = heavy("unmask.study.corpora:inspect_corpus")(corpora[0], tokenizer, top=top)
+    if json:
+        say(found.to_json())
+        return
+    for line in found.to_lines():
+        say(line)
+
+
+def inspect_batch(
+    *,
+    corpus: list[Path],
+    recipe: str = "mini",
+    step: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1,
+    texts: int = 8,
+    html: Path | None = None,
+    settings: Annotated[PretrainSettings, Parameter(name="*")] = PretrainSettings(),  # noqa: B008
+) -> None:
+    """Show the batch that a pre-training run with these settings takes at a step.
+
+    On a terminal in colours, elsewhere with the marks [MASK:original], {seen:original} and =original=.
+
+    Args:
+        corpus: Corpus folder; give it again for each further corpus.
+        recipe: Name of a recipe, or a TOML file such as config.toml of a run; flags win over it.
+        step: Optimizer step, from 1.
+        texts: Blocks to show; the figures are always those of all.
+        html: File to write a page to, in place of the terminal.
+    """
+    resolved = _settings(recipe, settings)
+    shown = heavy("unmask.study.batches:batch_at")(corpus, resolved, step=step)
+    if html is None:
+        heavy("unmask.study.show:show")(shown, texts=texts)
+        return
+    write_text(html, heavy("unmask.study.page:page")(shown, texts=texts))
+    say(f"page: {html}")
+
+
 def progress(unit: str) -> Callable[[int, int], None]:
     """A listener that tells every few seconds how much of a long work is done and how long the rest will take."""
     start = last = time.perf_counter()
@@ -119,6 +169,10 @@ def progress(unit: str) -> Callable[[int, int], None]:
             log.info("%d of %d %s  %.0f/s  %.0f s to go", done, total, unit, rate, (total - done) / rate)
 
     return show
+
+
+def _settings(recipe: str, given: PretrainSettings) -> PretrainSettings:
+    return resolve(PretrainSettings, load_recipe(recipe, "pretrain"), flags(given), place=f"recipe {recipe} and flags")
 
 
 def _masked_lm(folder: Path) -> Any:
