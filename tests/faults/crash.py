@@ -1,10 +1,12 @@
 """Processes that die while they save: real training, a real SIGKILL, in children forked from a warm server."""
 
+import contextlib
 import hashlib
 import itertools
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tests import tiny
+from tests import runs, tiny
 from unmask import disk
 from unmask.data.batching import Batch
 from unmask.data.corpus import build
@@ -20,7 +22,7 @@ from unmask.runtime import machine
 from unmask.train.checkpoints import Checkpoints
 from unmask.train.fit import Trainer
 from unmask.train.pretrain import pretrain
-from unmask.train.settings import OptimSettings, PretrainSettings
+from unmask.train.settings import OptimSettings
 
 # once, in the server that children are forked from
 torch.set_num_threads(1)
@@ -34,13 +36,7 @@ SMALL = {
     "max_length": 32,
     "hidden_dropout_prob": 0.3,
 }
-PRETRAIN = PretrainSettings.model_validate(
-    {
-        "block_length": 32, "max_steps": 60, "global_batch_size": 8, "micro_batch_size": 4, "eval_blocks": 2,
-        "eval_every": 1000, "save_every": 1, "log_every": 1, "model": SMALL,
-        "machine": {"threads": 1, "dtype": "float32"},
-    }
-)  # fmt: skip
+PRETRAIN = runs.settings(max_steps=60, save_every=1, eval_every=1000, eval_blocks=2, model=SMALL)
 PART_BYTES = 20_000  # so that a death can fall within a file
 
 
@@ -122,7 +118,7 @@ def pretraining_corpus(folder: Path) -> Path:
 
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.faults.crash_server"])
+_context.set_forkserver_preload(["pytest", "tests.faults.crash_server"])
 
 
 def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
@@ -138,6 +134,17 @@ def run(function: Callable[..., None], *arguments: Any) -> int:
     process.join(60)
     assert process.exitcode is not None, "the child hangs"
     return process.exitcode
+
+
+@contextlib.contextmanager
+def in_memory(folder: Path) -> Iterator[Path]:
+    """A folder whose flushes cost nothing, where there is one; the writes of a killed process stay there too."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as place:
+        yield Path(place)
 
 
 def files(folder: Path) -> dict[str, bytes]:

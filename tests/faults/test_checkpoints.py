@@ -10,7 +10,7 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -25,6 +25,12 @@ from unmask.train.settings import PretrainSettings
 
 STEPS = crash.straight(16)
 KILLED = -signal.SIGKILL
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    with crash.in_memory(tmp_path) as folder:
+        yield folder
 
 
 def saved(folder: Path, *steps: int, keep: int = 1) -> Path:

@@ -54,8 +54,15 @@ class Scene:
 
 
 @pytest.fixture(scope="module", params=[(4, 1), (4, 2), (2, 1)], ids=["a new step", "none deleted", "the same step"])
-def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    return Scene(tmp_path_factory.mktemp("scene"), *request.param)
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with crash.in_memory(tmp_path_factory.mktemp("scene")) as folder:
+        yield Scene(folder, *request.param)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    with crash.in_memory(tmp_path) as folder:
+        yield folder
 
 
 def test_ck3_every_state_that_a_crash_may_leave_goes_on(scene: Scene, tmp_path: Path) -> None:
