@@ -55,6 +55,7 @@ def build_app() -> App:
         help_format="plaintext",
         version=__version__,
         default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
     )
     groups = {name: App(name=name, help=text, help_format="plaintext") for name, text in _GROUPS.items()}
     for group in groups.values():
@@ -93,8 +94,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _terminated(number: int, _frame: object) -> None:
-    """End in order, so that half-written folders are removed; loops of training take the signal over and save first."""
-    raise InterruptedRunError(number, "what was finished before")
+    """End in order, so that half-written folders are removed; loops of training take the signal over and save first.
+
+    It is no `Exception`, because code that happens to run, such as logging, catches those.
+    """
+    raise KeyboardInterrupt(number)
 
 
 def _run(words: list[str], is_debugging: bool) -> int:
@@ -127,9 +131,9 @@ def _run(words: list[str], is_debugging: bool) -> int:
             raise
         told = ResourceError("cannot-open", str(error.strerror), place=error.filename, remedy="check path and rights")
         return _tell(told, is_debugging)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
+    except KeyboardInterrupt as interrupt:
+        number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
+        return _tell(InterruptedRunError(number, "what was finished before"), is_debugging)
 
 
 def _usage(error: CycloptsError) -> UsageError:

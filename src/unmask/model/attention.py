@@ -10,13 +10,11 @@ from torch.autograd.function import once_differentiable
 from unmask.model.layers import Dropper
 from unmask.model.layout import Group, Groups, Layout
 
-_varlen: Callable[..., Any] | None
-try:
+_varlen: Callable[..., Any] | None = None
+if torch.cuda.is_available():  # it takes seconds to import, and knows no CPU
     from torch.nn.attention.varlen import varlen_attn
 
     _varlen = varlen_attn
-except ImportError:  # an older torch; groups of like length do the same
-    _varlen = None
 
 _VARLEN_DTYPES = (torch.bfloat16, torch.float16)
 _MAX_KEPT = 1 << 26  # attention probabilities that one layer may keep for the way back; beyond, flash attention

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -25,6 +26,8 @@ from unmask.errors import DistributedError, UnmaskError
 from unmask.runtime import Stop, world_size
 
 log = logging.getLogger("unmask")
+
+Strategy = Literal["ddp", "fsdp"]
 
 SILENT_SECONDS = 15.0
 _BEAT_SECONDS = 1.0
@@ -38,10 +41,12 @@ class Ranks:
     Attributes:
         rank: number of this one.
         world_size: how many there are.
+        strategy: whether each holds all of the network (DDP) or a share of every matrix (FSDP2).
     """
 
     rank: int = 0
     world_size: int = 1
+    strategy: Strategy = "ddp"
 
     @property
     def is_main(self) -> bool:
@@ -71,8 +76,11 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def ranks() -> Iterator[Ranks]:
+def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
     """Join the other processes of the run, if there are any, and leave them at the end.
+
+    Args:
+        strategy: how they share the network.
 
     Raises:
         DistributedError: a rank has died, hangs, or left with an error of its own; it is named within half a minute.
@@ -88,7 +96,7 @@ def ranks() -> Iterator[Ranks]:
     if number:
         log.setLevel(logging.WARNING)
     try:
-        yield Ranks(number, count)
+        yield Ranks(number, count, strategy)
         watch.leave("the end of its work")
     except UnmaskError as error:
         watch.leave(error.reason)

@@ -17,7 +17,7 @@ from unmask.tasks.base import Task
 from unmask.train.distributed import ALONE, Ranks
 from unmask.train.guard import SpikeGuard, Verdict
 from unmask.train.optim import Optimizers
-from unmask.train.parallel import Parallel, Strategy
+from unmask.train.parallel import Parallel, whole
 from unmask.train.schedule import schedule
 from unmask.train.settings import GuardSettings, OptimSettings
 from unmask.train.snapshot import MEAN, OPTIMIZER, WEIGHTS, Snapshot, Tensors, is_sharded, read_tensors
@@ -62,7 +62,6 @@ class Trainer:
         max_seconds: time after which the run is over, if that comes first; the schedule then counts time, not steps.
         guard: what to do about spikes; None never skips a step.
         ranks: of a distributed run.
-        strategy: how the ranks share the network.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class Trainer:
         max_seconds: float | None = None,
         guard: GuardSettings | None = None,
         ranks: Ranks = ALONE,
-        strategy: Strategy = "ddp",
     ) -> None:
         self.task = task.to(machine.device)
         self.settings = settings
@@ -85,7 +83,7 @@ class Trainer:
         self.machine = machine
         self.seed = seed
         self.ranks = ranks
-        self.parallel = Parallel(self.task, ranks, strategy)
+        self.parallel = Parallel(self.task, ranks)
         self.guard = SpikeGuard(guard or GuardSettings(spike_sigmas=0))
         self.step = 0
         self.seconds = 0.0
@@ -206,9 +204,7 @@ class Trainer:
     def _clip(self) -> float:
         """Length of the gradient, which is scaled down when it is too long."""
         limit = self.settings.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.task.parameters(), limit)
-        whole = norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm
-        return float(whole)
+        return float(whole(torch.nn.utils.clip_grad_norm_(self.task.parameters(), limit)))
 
     def _judge(self, step: int, loss: float, norm: float) -> Verdict:
         if not (math.isfinite(loss) and math.isfinite(norm)):

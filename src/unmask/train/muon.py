@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from unmask.train.parallel import spread, whole
 
 # Coefficients of the quintic iteration; after five turns all singular values lie between about 0.7 and 1.2.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -46,7 +47,7 @@ class Muon(torch.optim.Optimizer):
                 scale = _RMS_OF_ADAMW * max(shape) ** 0.5 * group["lr"]
                 for (parameter, _), update in zip(stack, torch.split(updates, group["parts"]), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(_like(update.reshape(parameter.shape), parameter), alpha=scale)
+                    parameter.sub_(spread(update.reshape(parameter.shape), parameter), alpha=scale)
 
     def _blend(self, parameter: torch.Tensor, momentum: float) -> torch.Tensor:
         """The momentum, looking one step ahead, as a whole tensor."""
@@ -57,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         assert gradient is not None, "only parameters with a gradient come here"
         state["momentum"].lerp_(gradient, 1 - momentum)
         blended = gradient.lerp(state["momentum"], momentum)
-        return blended.full_tensor() if isinstance(blended, DTensor) else blended
+        return whole(blended)
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -76,10 +77,3 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
     return (x.mT if is_tall else x).float()
-
-
-def _like(update: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """The share of this process where the parameter is spread over several."""
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(update, parameter.device_mesh, parameter.placements)
-    return update

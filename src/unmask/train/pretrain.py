@@ -72,7 +72,7 @@ def pretrain(
         inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
     keep, is_async = settings.keep_checkpoints, settings.machine.async_save
     with (
-        ranks() as group,
+        ranks(settings.machine.strategy) as group,
         Run.open(output, settings, inputs, keep=keep, is_async=is_async, ranks=group) as run,
     ):
         if not run.is_finished:
@@ -146,7 +146,6 @@ class _Pretraining:
             max_seconds=settings.max_hours and settings.max_hours * 3600,
             guard=settings.guard,
             ranks=group,
-            strategy=settings.machine.strategy,
         )
 
     def train(self) -> None:

@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from torch.distributed.checkpoint.state_dict_loader import load as load_shards
-from torch.distributed.checkpoint.state_dict_saver import save as save_shards
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unmask.errors import ArtefactError
+from unmask.train.parallel import sharded, spread
 
 WEIGHTS, OPTIMIZER, MEAN = "model.safetensors", "optimizer.safetensors", "mean.safetensors"
 _SHARDS = ".metadata"
@@ -52,7 +50,7 @@ class Snapshot:
 
     def write_shards(self, folder: Path) -> None:
         """Write this rank's shares; all ranks call it together."""
-        save_shards(_flat(self.tensors), checkpoint_id=folder)
+        sharded().save_shares(_flat(self.tensors), folder)
 
 
 def is_sharded(folder: Path) -> bool:
@@ -68,13 +66,13 @@ def read_tensors(tensors: Tensors, folder: Path) -> None:
     """
     with torch.no_grad():
         if is_sharded(folder):
-            load_shards(_flat(tensors), checkpoint_id=folder)
+            sharded().load_shares(_flat(tensors), folder)
             return
         for file, part in tensors.items():
             stored = load_file(folder / file) if part else {}
             _refuse_others(part, stored, folder / file)
             for name, one in part.items():
-                one.copy_(_spread(stored[name], one))
+                one.copy_(spread(stored[name], one))
 
 
 def _refuse_others(wanted: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor], place: Path) -> None:
@@ -102,9 +100,3 @@ def _flat(tensors: Tensors) -> dict[str, Any]:
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def _spread(stored: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    if isinstance(like, DTensor):
-        return distribute_tensor(stored.to(like.device), like.device_mesh, like.placements)
-    return stored
