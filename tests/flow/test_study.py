@@ -93,3 +93,19 @@ def test_inspect_batch_as_text_and_page(corpus: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "batch.html").read_text().count("<div class=block>") == 2
     assert run(*words, "--step", 0) == 2
     assert run(*words, "--objective", "mlm+nsp") == 2
+
+
+def test_plan_writes_a_recipe_that_pretrain_takes(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "plan.toml"
+    words = ["plan", "--corpus", corpus, "--hours", 0.001, "--probe-seconds", 0, "--global-batch-size", 8]
+    words += ["--micro-batch-size", 8, "--machine.threads", 1, "--output", recipe]
+    assert run(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["is_measured"] for one in found["candidates"]] == [True, False, False, False]
+    assert found["command"] == f"unmask pretrain --corpus {corpus} --output run --recipe {recipe}"
+    again = ["pretrain", "--corpus", corpus, "--output", tmp_path / "run", "--recipe", recipe, "--max-steps", 2]
+    assert run(*again) == 0
+    assert f"hidden_size = {found['candidates'][found['chosen']]['hidden_size']}" in recipe.read_text()
+    assert run(*words[:-2], "--hours", 0) == 2

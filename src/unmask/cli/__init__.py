@@ -1,6 +1,7 @@
 """The command line: one table of commands, each imported only when it is chosen."""
 
 import importlib
+import io
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ COMMANDS = {
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
+    "plan": ("unmask.cli.study:plan", "Say which network to pre-train in some hours on this machine."),
     "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),
     "inspect batch": ("unmask.cli.study:inspect_batch", "Show a batch of pre-training, with its masks and borders."),
     "probe blimp": ("unmask.cli.study:probe_blimp", "Ask a model which sentence of each minimal pair is likelier."),
@@ -85,12 +87,19 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_debugging = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    # In the locale C the streams would be ASCII, and Chinese an error; a name of a file comes out as it came in.
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
     talk = logging.StreamHandler(sys.stderr)
     talk.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("unmask").handlers[:] = [talk]
     logging.getLogger("unmask").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_run(words, is_debugging))
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        sys.exit(_run(words, is_debugging))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(number: int, _frame: object) -> None:

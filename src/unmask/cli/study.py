@@ -156,6 +156,44 @@ def inspect_batch(
     say(f"page: {html}")
 
 
+def plan(
+    *,
+    corpus: list[Path],
+    hours: Annotated[float, Parameter(validator=validators.Number(gt=0))],
+    recipe: str = "mini",
+    output: Path | None = None,
+    probe_seconds: float = 60.0,
+    json: bool = False,
+    settings: Annotated[PretrainSettings, Parameter(name="*")] = PretrainSettings(),  # noqa: B008
+) -> None:
+    """Say which size of network to pre-train in some hours on this machine, and with which command.
+
+    Takes a few real optimizer steps of each size. Run it when the machine is as busy as it will be.
+
+    Args:
+        corpus: Corpus folder; give it again for each further corpus.
+        hours: Time of the whole run.
+        recipe: Name of a recipe, or a TOML file, for all but the size; flags win over it.
+        output: File to write the recommended run to, as a recipe.
+        probe_seconds: Time to measure, about; sizes that do not fit into it are estimated.
+        json: Write one JSON object.
+    """
+    base = resolve(PretrainSettings, load_recipe(recipe, "pretrain"))
+    asked = _settings(recipe, settings)
+    found = heavy("unmask.study.plan:plan")(corpus, asked, hours=hours, probe_seconds=probe_seconds)
+    if output is not None:
+        write_text(output, heavy("unmask.study.plan:recipe_text")(found.best, found.reasons))
+    chosen = found.best.settings
+    start = (recipe, base) if output is None else (str(output), chosen)
+    command = heavy("unmask.study.plan:command")(corpus, *start, chosen)
+    if json:
+        say({**found.to_json(), "command": command})
+        return
+    for line in found.to_lines():
+        say(line)
+    say(command)
+
+
 def progress(unit: str) -> Callable[[int, int], None]:
     """A listener that tells every few seconds how much of a long work is done and how long the rest will take."""
     start = last = time.perf_counter()
