@@ -55,7 +55,7 @@ WITHOUT_TORCH_DATA = tuple(
         "settings",
         "order",
         "masking",
-    )  # fmt: skip
+    )
 )
 
 NAMES = frozenset(module.name for module in modules())

@@ -26,7 +26,7 @@ MANY_PARAMETERS: dict[str, str] = {
 DEEP_CLASSES = {
     "unmask.train.settings:FinetuneOptimSettings": "other defaults of the same fields, which help shows",
     "unmask.train.settings:PretrainMachineSettings": "the same fields and a few more",
-    "unmask.train.settings:PretrainSettings": "what the data room reads, and what the loop adds; one flat list of flags",
+    "unmask.train.settings:PretrainSettings": "what the data room reads and what the loop adds, as one list of flags",
 }
 
 

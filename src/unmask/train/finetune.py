@@ -100,7 +100,8 @@ def finetune(
         )
     data = _read(file, dev, settings)
     inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
-    with Run.open(output, settings, inputs | ({"dev": storage.digest(dev)} if dev else {})) as run:
+    inputs |= {"dev": storage.digest(dev)} if dev else {}
+    with Run.open(output, settings, inputs, keep=_KEEP) as run:
         if run.is_finished:
             log.info("this run is finished: %s", run.model)
         else:
@@ -142,8 +143,8 @@ class _Finetuning:
                 if is_epoch:
                     self._evaluate(predictor, step.step, per_epoch)
                 if is_epoch or step.step % settings.save_every == 0:
-                    self.run.save(trainer, self.state, keep=_KEEP)
-                self.run.end_if_asked(stop, trainer, self.state, keep=_KEEP)
+                    self.run.save(trainer, self.state)
+                self.run.end_if_asked(stop, trainer, self.state)
                 if self._is_over():
                     break
         self._finish(trainer)

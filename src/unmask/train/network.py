@@ -1,11 +1,13 @@
 """The network that pre-training begins with: random weights, or those of a folder; and the corpora that fit it."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from unmask import storage
 from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.corpus import Corpus
@@ -119,3 +121,37 @@ def _refuse_other_shape(config: EncoderConfig, asked: ModelSettings, folder: Pat
             place=folder,
             remedy="leave the shape out, as the recipe `continue` does",
         )
+
+
+class CorpusCheck:
+    """Compares every byte of the corpora with their manifests in a thread, while training has begun.
+
+    Opening a corpus looks at sizes alone, so that a run starts at once, however large it is.
+
+    Args:
+        corpora: of the run.
+    """
+
+    def __init__(self, corpora: Sequence[Corpus]) -> None:
+        self._folders = [corpus.folder for corpus in corpora]
+        self._error: ArtefactError | None = None
+        self._thread = threading.Thread(target=self._run, name="corpus-check", daemon=True)
+        self._thread.start()
+
+    def look(self, *, wait: bool = False) -> None:
+        """Raise what has been found so far; with `wait`, when all has been read.
+
+        Raises:
+            ArtefactError: a file of a corpus has changed since it was written.
+        """
+        if wait:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for folder in self._folders:
+                storage.verify(folder)
+        except ArtefactError as error:
+            self._error = error

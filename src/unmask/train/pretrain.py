@@ -20,7 +20,7 @@ from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
 from unmask.train.flops import peak_flops, pretraining_flops
-from unmask.train.network import build_network, load_corpora
+from unmask.train.network import CorpusCheck, build_network, load_corpora
 from unmask.train.progress import Progress
 from unmask.train.report import write_report
 from unmask.train.run import Run
@@ -70,13 +70,13 @@ def pretrain(
     inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
     if model is not None:
         inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
+    task = build_network(tokenizer, settings, model)
     keep, is_async = settings.keep_checkpoints, settings.machine.async_save
     with (
         ranks(settings.machine.strategy) as group,
         Run.open(output, settings, inputs, keep=keep, is_async=is_async, ranks=group) as run,
     ):
         if not run.is_finished:
-            task = build_network(tokenizer, settings, model)
             _Pretraining(run, opened, task, settings, group).train()
         else:
             log.info("this run is finished: %s", run.model)
@@ -155,6 +155,7 @@ class _Pretraining:
         log.info("%s parameters", f"{sum(one.numel() for one in trainer.task.parameters()):,}")
         run.checkpoints.check_space(_checkpoint_bytes(trainer))
         run.restore(trainer)
+        self._saved_seconds = trainer.seconds
         length = trainer.task.config.max_length if settings.isolate_documents else settings.block_length
         flops = pretraining_flops(trainer.task.config, length=length, mask_prob=settings.masking.mask_prob)
         peak = peak_flops(self.where) * self.group.world_size
@@ -165,6 +166,7 @@ class _Pretraining:
             world_size=self.group.world_size,
             workers=settings.machine.data_threads,
         )
+        check = CorpusCheck(self.corpora if self.group.is_main else ())
         with stoppable() as stop, contextlib.closing(steps):
             self._evaluate_if_due(stop)
             for step in run.steps(trainer, steps, dict, stop):
@@ -172,11 +174,20 @@ class _Pretraining:
                 if step.verdict == "roll back":
                     run.roll_back(trainer)
                 self._evaluate_if_due(stop)
-                if trainer.is_over or step.step % settings.save_every == 0:
+                check.look(wait=trainer.is_over)
+                if self._is_saving_due():
                     run.save(trainer, {})
                 run.end_if_asked(stop, trainer, {})
         run.checkpoints.wait()
         self._finish()
+
+    def _is_saving_due(self) -> bool:
+        settings, trainer = self.settings, self.trainer
+        is_due = trainer.seconds - self._saved_seconds >= 60 * settings.save_minutes
+        is_due |= trainer.is_over or trainer.step % settings.save_every == 0
+        if is_due:
+            self._saved_seconds = trainer.seconds
+        return is_due
 
     def _evaluate_if_due(self, stop: Stop) -> None:
         """Score the held-out text, unless the run does not end here, or has done so before it was interrupted."""

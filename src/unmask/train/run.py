@@ -23,7 +23,7 @@ log = logging.getLogger("unmask")
 
 
 # Settings that decide how a run talks and where it computes, not what comes out; they may change when it goes on.
-_FREE = ("machine", "log_every", "save_every", "keep_checkpoints")
+_FREE = ("machine", "log_every", "save_every", "save_minutes", "keep_checkpoints")
 
 
 class Run:
@@ -151,9 +151,8 @@ class Run:
                     found[record.get("step", len(found))] = record
         return [found[step] for step in sorted(found)]
 
-    def save(self, trainer: Trainer, state: dict[str, Any], *, keep: int | None = None) -> Path:
+    def save(self, trainer: Trainer, state: dict[str, Any]) -> Path:
         """Write a checkpoint of the trainer's step, and say so in the events."""
-        self.checkpoints.keep = keep or self.checkpoints.keep
         folder = self.checkpoints.save(trainer, state)
         self.log("checkpoint", step=trainer.step)
         return folder
@@ -207,10 +206,10 @@ class Run:
         self.log("rollback", step=trainer.step, to=folder.name)
         log.warning("step %d: back to the weights of %s; the data goes on", trainer.step, folder.name)
 
-    def end_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any], *, keep: int | None = None) -> None:
+    def end_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any]) -> None:
         """Save and leave when the process was asked to stop."""
         if stop.signal is not None:
-            folder = self.save(trainer, state, keep=keep)
+            folder = self.save(trainer, state)
             self.checkpoints.wait()
             raise InterruptedRunError(stop.signal, f"step {trainer.step} in {folder}")
 

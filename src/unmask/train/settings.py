@@ -120,7 +120,9 @@ class PretrainSettings(StreamSettings):
     eval_every: Count = 200
     """Steps between evaluations."""
     save_every: Count = 200
-    """Steps between checkpoints."""
+    """Most steps between checkpoints."""
+    save_minutes: Annotated[float, Field(gt=0)] = 10.0
+    """Most minutes of training between checkpoints."""
     log_every: Count = 10
     """Steps between lines of progress."""
     keep_checkpoints: Count = 2

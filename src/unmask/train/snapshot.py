@@ -68,14 +68,14 @@ def read_tensors(tensors: Tensors, folder: Path) -> None:
         if is_sharded(folder):
             sharded().load_shares(_flat(tensors), folder)
             return
+        stored = {file: load_file(folder / file) for file, part in tensors.items() if part}
+        _refuse_others(_flat(tensors), _flat(stored), folder)
         for file, part in tensors.items():
-            stored = load_file(folder / file) if part else {}
-            _refuse_others(part, stored, folder / file)
             for name, one in part.items():
-                one.copy_(spread(stored[name], one))
+                one.copy_(spread(stored[file][name], one))
 
 
-def _refuse_others(wanted: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor], place: Path) -> None:
+def _refuse_others(wanted: dict[str, torch.Tensor], stored: dict[str, torch.Tensor], place: Path) -> None:
     differing = [
         f"{name}: {_shape(stored.get(name))} instead of {_shape(wanted.get(name))}"
         for name in sorted(wanted.keys() | stored.keys())

@@ -35,11 +35,11 @@ def test_going_on_equals_not_stopping_to_the_last_bit(tmp_path: Path) -> None:
     straight = trainer()
     losses = train(straight, 10)
     first = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         train(first, 4)
-        run.save(first, {"note": 7}, keep=2)
+        run.save(first, {"note": 7})
     second = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         assert run.restore(second) == {"step": 4, "note": 7}
         assert train(second, 6) == losses[4:]
     for name, value in straight.task.state_dict().items():
@@ -75,11 +75,11 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Path, caplog) -> None:
     one = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         train(one, 2)
-        run.save(one, {}, keep=3)
+        run.save(one, {})
         one.step = 3
-        newest = run.save(one, {}, keep=3)
+        newest = run.save(one, {})
         weights = bytearray((newest / "model.safetensors").read_bytes())
         weights[len(weights) // 2] ^= 1
         (newest / "model.safetensors").write_bytes(weights)
@@ -92,13 +92,13 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Pat
 
 def test_a_state_that_was_restored_does_not_carry_its_old_step_on(tmp_path: Path) -> None:
     one = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         train(one, 2)
-        run.save(one, {"worse": 1}, keep=3)
+        run.save(one, {"worse": 1})
         state = run.restore(one)
         assert state is not None
         train(one, 3)
-        run.save(one, state, keep=3)
+        run.save(one, state)
         again = trainer()
         assert run.restore(again) == {"worse": 1, "step": 5}
         assert again.step == 5
@@ -106,22 +106,22 @@ def test_a_state_that_was_restored_does_not_carry_its_old_step_on(tmp_path: Path
 
 def test_a_step_that_was_rejected_can_be_saved_again(tmp_path: Path) -> None:
     one = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         train(one, 2)
-        run.save(one, {}, keep=3)
+        run.save(one, {})
         train(one, 1)
-        (run.save(one, {}, keep=3) / "state.json").write_text("{}")
+        (run.save(one, {}) / "state.json").write_text("{}")
         fresh = trainer()
         run.restore(fresh)
         train(fresh, 1)
-        storage.verify(run.save(fresh, {}, keep=3))
+        storage.verify(run.save(fresh, {}))
         run.load_weights(fresh, 3)
 
 
 def test_a_step_that_is_not_finite_saves_the_weights_before_it(tmp_path: Path) -> None:
     one = trainer()
     batch = one.task.collate(one.task.encode(tiny.rows_of(one.task), is_training=True))
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         steps = run.steps(one, [[batch]] * 5, dict)
         assert [next(steps).step, next(steps).step] == [1, 2]
         before = one.task.state_dict()["encoder.embeddings.word.weight"].clone()
@@ -144,7 +144,7 @@ def test_how_a_run_talks_and_where_it_computes_may_change(tmp_path: Path) -> Non
 
 
 def test_a_run_keeps_the_number_format_that_it_began_with(tmp_path: Path, caplog) -> None:
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         assert run.machine(MachineSettings(dtype="float32", threads=1)).dtype == torch.float32
         assert run.machine(MachineSettings(threads=1)).dtype == torch.float32
         assert "elsewhere" not in caplog.text
@@ -154,35 +154,35 @@ def test_a_run_keeps_the_number_format_that_it_began_with(tmp_path: Path, caplog
 
 def test_old_checkpoints_go_but_never_the_best(tmp_path: Path) -> None:
     one = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=2) as run:
         for step in range(1, 7):
             one.step = step
-            run.save(one, {"best_step": 2 if step > 1 else 0}, keep=2)
+            run.save(one, {"best_step": 2 if step > 1 else 0})
     left = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert left == ["step-000000002", "step-000000005", "step-000000006"]
 
 
 def test_a_stop_saves_first(tmp_path: Path) -> None:
     one = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         train(one, 3)
         stop = Stop()
-        run.end_if_asked(stop, one, {}, keep=2)
+        run.end_if_asked(stop, one, {})
         stop.signal = signal.SIGTERM
         with pytest.raises(InterruptedRunError, match="step 3") as caught:
-            run.end_if_asked(stop, one, {}, keep=2)
+            run.end_if_asked(stop, one, {})
         assert caught.value.exit_code == 143
         assert run.restore(trainer()) == {"step": 3}
 
 
 def test_events_of_repeated_steps_count_once(tmp_path: Path) -> None:
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         for step, loss in ((1, 5.0), (2, 4.0), (2, 3.5)):
             run.log("step", step=step, loss=loss)
         with (tmp_path / "run/events.jsonl").open("a") as file:
             file.write('{"event": "st')
         assert [event["loss"] for event in run.events("step")] == [5.0, 3.5]
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         run.log("step", step=3, loss=3.0)
         assert [event["loss"] for event in run.events("step")] == [5.0, 3.5, 3.0]
 
@@ -190,7 +190,7 @@ def test_events_of_repeated_steps_count_once(tmp_path: Path) -> None:
 def test_progress_averages_over_targets(tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO", logger="unmask")
     one = trainer()
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS, keep=3) as run:
         progress = Progress(run, one, every=2)
         batch = one.task.collate(one.task.encode(tiny.rows_of(one.task), is_training=True))
         for step in one.fit([[batch]] * 4):

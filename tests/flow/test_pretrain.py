@@ -1,0 +1,167 @@
+"""What a pre-training run begins with, refuses, says beforehand and ends with."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from tests import runs, tiny
+from tests.unit.data.corpora import small_corpus, write_text, write_tokenizer
+from unmask.checkpoint import load_model
+from unmask.data.corpus import build
+from unmask.errors import ArtefactError, NumericError, ResourceError, UsageError
+from unmask.train.dry_run import dry_run
+from unmask.train.pretrain import pretrain
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_corpus(tmp_path_factory.mktemp("corpus"), num_documents=80).folder
+
+
+@pytest.fixture(scope="module")
+def first(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a short run."""
+    return pretrain([corpus], tmp_path_factory.mktemp("run") / "first", runs.settings()).model
+
+
+def other_corpus(folder: Path, tokenizer: Path, name: str, seed: int) -> Path:
+    text = write_text(folder / f"{name}.txt", num_documents=40, seed=seed)
+    build([text], tokenizer_folder=tokenizer, output=folder / name, processes=1)
+    return folder / name
+
+
+def test_it_goes_on_from_a_model_folder(corpus: Path, first: Path, tmp_path: Path) -> None:
+    chosen = runs.settings(optim={"lr": 1e-9}, model={"hidden_dropout_prob": 0.0}, max_steps=1, eval_every=1)
+    result = pretrain([corpus], tmp_path / "on", chosen, model=first)
+    (before,) = [event["loss"] for event in runs.events(first.parent, "evaluation")][-1:]
+    assert result.loss == pytest.approx(before, rel=1e-5)
+
+
+def test_the_weights_of_a_model_folder_are_taken_and_its_shape_is_kept(
+    corpus: Path, first: Path, tmp_path: Path
+) -> None:
+    bare = runs.settings().model_copy(update={"model": runs.settings().model.__class__()})
+    result = pretrain([corpus], tmp_path / "on", bare, model=first)
+    assert load_model(result.model).config == load_model(first).config
+    with pytest.raises(UsageError, match="hidden_size 32 instead of 16"):
+        pretrain([corpus], tmp_path / "wide", runs.settings(model={"hidden_size": 32}), model=first)
+    with pytest.raises(UsageError, match="takes 32 tokens"):
+        pretrain([corpus], tmp_path / "long", runs.settings(block_length=64, model={"max_length": 32}), model=first)
+
+
+def test_another_tokenizer_is_refused(corpus: Path, tmp_path: Path) -> None:
+    stranger = tiny.saved(tiny.masked_lm(), tmp_path / "stranger")
+    with pytest.raises(ArtefactError, match="another tokenizer"):
+        pretrain([corpus], tmp_path / "run", runs.settings(), model=stranger)
+    assert not (tmp_path / "run").exists()
+    third = other_corpus(tmp_path, write_tokenizer(tmp_path / "tok", vocab_size=350), "third", 5)
+    with pytest.raises(UsageError, match="another tokenizer"):
+        pretrain([corpus, third], tmp_path / "run", runs.settings())
+
+
+@pytest.mark.parametrize("objective", ["mlm+nsp", "mlm+sop"])
+def test_pairs_from_a_roberta_get_a_second_token_type(
+    objective: str, corpus: Path, first: Path, tmp_path: Path
+) -> None:
+    chosen = runs.settings(input_format="segment_pair", objective=objective)
+    model = load_model(pretrain([corpus], tmp_path / "run", chosen, model=first).model)
+    assert model.config.type_vocab_size == 2
+    assert not [name for name in model.state_dict if "pair" in name]
+    hf = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "model")
+    assert hf.config.type_vocab_size == 2
+
+
+def test_the_pair_head_learns(corpus: Path, tmp_path: Path) -> None:
+    chosen = runs.settings(
+        input_format="sentence_pair", objective="mlm+sop", max_steps=30, global_batch_size=16, eval_every=30
+    )
+    pretrain([corpus], tmp_path / "run", chosen)
+    losses = [event["loss"] for event in runs.events(tmp_path / "run", "step")]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+
+
+def test_several_corpora_with_weights(corpus: Path, tmp_path: Path) -> None:
+    second = other_corpus(tmp_path, corpus.parent / "tokenizer", "second", 7)
+    chosen = runs.settings(corpus_weights=(3.0, 1.0))
+    pretrain([corpus, second], tmp_path / "run", chosen)
+    with pytest.raises(UsageError, match="corpus"):
+        pretrain([second, corpus], tmp_path / "run", chosen)
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "corpus second" in card
+
+
+def test_rs6_a_changed_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
+    with runs.stopped_at(3), pytest.raises(Exception, match="ended by signal"):
+        pretrain([corpus], tmp_path / "run", runs.settings())
+    second = other_corpus(tmp_path, corpus.parent / "tokenizer", "corpus", 7)
+    with pytest.raises(UsageError, match=r"inputs\.corpus"):
+        pretrain([second], tmp_path / "run", runs.settings())
+
+
+def test_rs8_unsafe_settings_are_refused_and_safe_ones_taken(corpus: Path, tmp_path: Path) -> None:
+    with runs.stopped_at(3), pytest.raises(Exception, match="ended by signal"):
+        pretrain([corpus], tmp_path / "run", runs.settings())
+    with pytest.raises(UsageError, match=r"optim\.lr 0\.01 -> 0\.02"):
+        pretrain([corpus], tmp_path / "run", runs.settings(optim={"lr": 0.02}))
+    pretrain([corpus], tmp_path / "run", runs.settings(save_every=7, log_every=2, machine={"data_threads": 0}))
+
+
+def test_the_mean_of_weights_is_what_is_scored_and_kept(corpus: Path, tmp_path: Path) -> None:
+    result = pretrain([corpus], tmp_path / "run", runs.settings(optim={"ema_decay": 0.5}))
+    again = runs.settings(optim={"lr": 1e-9}, max_steps=1, eval_every=1, model={"hidden_dropout_prob": 0.0})
+    assert pretrain([corpus], tmp_path / "on", again, model=result.model).loss == pytest.approx(result.loss, rel=1e-5)
+
+
+def test_z_loss_pulls_the_partition_function_towards_one(corpus: Path, tmp_path: Path) -> None:
+    for name, weight in (("off", 0.0), ("on", 1.0)):
+        pretrain([corpus], tmp_path / name, runs.settings(z_loss=weight, max_steps=20, eval_every=20))
+    one, other = ([event["loss"] for event in runs.events(tmp_path / name, "step")] for name in ("off", "on"))
+    assert other[0] > one[0] + 1, "log(400) squared is added at first"
+
+
+def test_a_dry_run_says_what_the_run_takes_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
+    chosen = runs.settings(max_steps=500, curriculum={"start_batch_size": 2, "batch_warmup_ratio": 0.5})
+    found = dry_run([corpus], tmp_path / "run", chosen)
+    assert not list(tmp_path.iterdir())
+    result = pretrain([corpus], tmp_path / "real", runs.settings(max_steps=4, save_every=4, eval_every=4))
+    assert found.num_parameters == sum(one.numel() for one in load_model(result.model).state_dict.values())
+    real = sum(path.stat().st_size for path in (tmp_path / "real/checkpoints/step-000000004").iterdir())
+    assert found.checkpoint_bytes == pytest.approx(real, rel=0.05)
+    assert found.total_seconds == pytest.approx(500 * found.step_seconds)
+    assert any("checkpoint" in line for line in found.to_lines())
+
+
+def test_a_dry_run_refuses_a_disk_that_is_too_small(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+    class Small:
+        free = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Small)
+    with pytest.raises(ResourceError, match="need more room"):
+        dry_run([corpus], tmp_path / "run", runs.settings())
+
+
+def test_a_diverging_run_is_told_so(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(NumericError):
+        pretrain([corpus], tmp_path / "run", runs.settings(optim={"lr": 1e30, "max_grad_norm": 0.0}, max_steps=20))
+
+
+def test_cr2_a_flipped_bit_in_a_corpus_ends_the_run_before_anything_is_kept(corpus: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "corpus"
+    shutil.copytree(corpus, damaged)
+    shard = damaged / "tokens-00001.bin"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"tokens-00001\.bin: content changed"):
+        pretrain([damaged], tmp_path / "run", runs.settings(save_every=100))
+    assert not (tmp_path / "run" / "model").exists()
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_checkpoint_is_due_by_time_too(corpus: Path, tmp_path: Path) -> None:
+    often = runs.settings(save_every=1000, save_minutes=1e-9, keep_checkpoints=20)
+    pretrain([corpus], tmp_path / "run", often)
+    assert len(runs.events(tmp_path / "run", "checkpoint")) == 10
