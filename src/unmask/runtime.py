@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from unmask.errors import ResourceError
+
 log = logging.getLogger("unmask")
 
 # Parameters of glibc's mallopt(3).
@@ -51,7 +53,19 @@ def machine(dtype: str = "auto", device: str = "auto") -> Machine:
     Args:
         dtype: `auto`, `bfloat16` or `float32`; `auto` takes bfloat16 where a measured product is faster in it.
         device: `auto`, `cpu` or `cuda`; `auto` takes the GPU where there is one.
+
+    Raises:
+        ResourceError: a GPU was asked for by name, and there is none that can be used.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ResourceError(
+            "no-gpu",
+            "this PyTorch is built without CUDA"
+            if torch.version.cuda is None
+            else f"no card, or no driver for CUDA {torch.version.cuda}, is found",
+            value="device = cuda",
+            remedy="take --machine.device auto, which uses the processor here; `unmask doctor` says what it is",
+        )
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     if where.type == "cuda":
         where = torch.device("cuda", local_rank())

@@ -74,7 +74,7 @@ def killed(inputs: Inputs, output: Path, step: int) -> int:
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 12, 15])
-def test_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, inputs: Inputs, step: int) -> None:
+def test_tx11_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, inputs: Inputs, step: int) -> None:
     output = tmp_path / "corpus"
     assert killed(inputs, output, step) == -signal.SIGKILL
     assert not output.exists()
@@ -84,7 +84,7 @@ def test_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, inputs: Inputs, 
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
-def test_kill_at_every_late_step(tmp_path: Path, inputs: Inputs) -> None:
+def test_tx11_kill_at_every_late_step(tmp_path: Path, inputs: Inputs) -> None:
     # Behind the last shard: tokenizer files, manifest, rename. The first step that is never reached ends the loop.
     num_shards = len(Corpus.open(inputs.texts[0].parent / "whole").shards)
     codes = []
@@ -98,7 +98,7 @@ def test_kill_at_every_late_step(tmp_path: Path, inputs: Inputs) -> None:
     assert codes[-1] == 0
 
 
-def test_twice_killed_build(tmp_path: Path, inputs: Inputs) -> None:
+def test_tx11_twice_killed_build(tmp_path: Path, inputs: Inputs) -> None:
     output = tmp_path / "corpus"
     for step in (7, 3, 8):
         assert killed(inputs, output, step) == -signal.SIGKILL
@@ -162,7 +162,7 @@ def test_other_inputs_into_a_finished_folder(tmp_path: Path, inputs: Inputs) -> 
         inputs.build(tmp_path / "folder")
 
 
-def test_changed_inputs_on_restart(tmp_path: Path, inputs: Inputs) -> None:
+def test_tx12_changed_inputs_on_restart(tmp_path: Path, inputs: Inputs) -> None:
     texts = [Path(shutil.copy(text, tmp_path)) for text in inputs.texts]
     arguments = ["8", str(inputs.tokenizer), str(tmp_path / "corpus"), *map(str, texts)]
     subprocess.run([sys.executable, "-c", KILLED_BUILD, *arguments], check=False)
@@ -174,7 +174,7 @@ def test_changed_inputs_on_restart(tmp_path: Path, inputs: Inputs) -> None:
     assert (tmp_path / ".building-corpus" / "progress.json").exists()
 
 
-def test_file_that_grows_while_it_is_read(tmp_path: Path, inputs: Inputs) -> None:
+def test_tx12_file_that_grows_while_it_is_read(tmp_path: Path, inputs: Inputs) -> None:
     text = Path(shutil.copy(inputs.texts[0], tmp_path))
 
     def grow(done: int, total: int) -> None:
@@ -187,7 +187,7 @@ def test_file_that_grows_while_it_is_read(tmp_path: Path, inputs: Inputs) -> Non
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_error_names_the_document(tmp_path: Path, inputs: Inputs, processes: int) -> None:
+def test_tx6_error_names_the_document(tmp_path: Path, inputs: Inputs, processes: int) -> None:
     path = tmp_path / "text.jsonl"
     path.write_text('{"text": "fine"}\n\n{"text": "cut \\ud83d"}\n')
     with pytest.raises(DataError) as caught:
@@ -195,7 +195,9 @@ def test_error_names_the_document(tmp_path: Path, inputs: Inputs, processes: int
     assert (caught.value.code, caught.value.details["place"]) == ("lone-surrogate", f"{path}:3")
 
 
-def test_bad_file_keeps_the_finished_shards(tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tx1_bad_file_keeps_the_finished_shards(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("unmask.data.corpus.BATCH_CHARACTERS", 1500)
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"fine\n\xff\n")
@@ -206,7 +208,7 @@ def test_bad_file_keeps_the_finished_shards(tmp_path: Path, inputs: Inputs, monk
     assert record["meta"]["shards"]
 
 
-def test_no_text_at_all(tmp_path: Path, inputs: Inputs) -> None:
+def test_tx4_no_text_at_all(tmp_path: Path, inputs: Inputs) -> None:
     (tmp_path / "a.txt").write_text("\n \n")
     (tmp_path / "b.jsonl").write_text('{"text": ""}\n')
     with pytest.raises(DataError, match="no-text"):
@@ -235,7 +237,7 @@ def test_full_disk_in_the_middle(tmp_path: Path, inputs: Inputs) -> None:
     assert content(tmp_path / "corpus") == inputs.expected
 
 
-def test_output_inside_the_input(tmp_path: Path, inputs: Inputs) -> None:
+def test_tx12_output_inside_the_input(tmp_path: Path, inputs: Inputs) -> None:
     shutil.copy(inputs.texts[0], tmp_path)
     with pytest.raises(UsageError, match="output-in-input"):
         inputs.build(tmp_path / "corpus", texts=[tmp_path])

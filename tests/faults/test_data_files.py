@@ -52,7 +52,7 @@ def lines_error(path: Path, data: bytes) -> DataError:
         ("\u00e9\u5929\n\u5929\u6c14 ".encode() + b"\xe5\xa4\n", "2:4", "0xE5", "iconv"),
     ],
 )
-def test_wrong_encoding(tmp_path: Path, data: bytes, place: str, byte: str, guess: str) -> None:
+def test_tx1_wrong_encoding(tmp_path: Path, data: bytes, place: str, byte: str, guess: str) -> None:
     path = tmp_path / "text.txt"
     error = lines_error(path, data)
     assert error.code == "wrong-encoding"
@@ -62,7 +62,7 @@ def test_wrong_encoding(tmp_path: Path, data: bytes, place: str, byte: str, gues
     assert "iconv" in str(error.details["fix"])
 
 
-def test_guessed_remedy_works(tmp_path: Path) -> None:
+def test_tx1_guessed_remedy_works(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     remedy = str(lines_error(path, CHINESE.encode("gb18030")).details["fix"])
     command = remedy.split("`")[1].replace("FIXED", str(tmp_path / "fixed"))
@@ -70,7 +70,7 @@ def test_guessed_remedy_works(tmp_path: Path) -> None:
     assert list(read_lines(tmp_path / "fixed")) == [CHINESE.strip()]
 
 
-def test_lines_before_a_bad_one_are_given(tmp_path: Path) -> None:
+def test_tx1_lines_before_a_bad_one_are_given(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"one\ntwo\n\xff\n")
     lines = read_lines(path)
@@ -89,26 +89,26 @@ def test_lines_before_a_bad_one_are_given(tmp_path: Path) -> None:
         (b"name" + b"\0" * 253 + b"ustar", "tar xf"),
     ],
 )
-def test_binary_is_refused(tmp_path: Path, data: bytes, word: str) -> None:
+def test_tx2_binary_is_refused(tmp_path: Path, data: bytes, word: str) -> None:
     error = lines_error(tmp_path / "text.txt", data)
     assert error.code == "binary"
     assert word in str(error)
 
 
-def test_zip_is_refused(tmp_path: Path) -> None:
+def test_tx2_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "text.txt", "w") as archive:
         archive.writestr("a", "b")
     assert "zip" in str(error_of(lambda: list(read_lines(tmp_path / "text.txt"))))
 
 
-def test_nul_is_placed_in_its_line(tmp_path: Path) -> None:
+def test_tx2_nul_is_placed_in_its_line(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     assert lines_error(path, b"a\n" * 500 + b"b\0c\n").details["place"] == f"{path}:501"
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_cut_archive(tmp_path: Path, name: str, share: float) -> None:
+def test_tx7_cut_archive(tmp_path: Path, name: str, share: float) -> None:
     path = tmp_path / f"text.{name}"
     data = COMPRESSORS[name](b"".join(b"line %d\n" % (number * 7919 % 100_003) for number in range(300_000)))
     error = lines_error(path, data[: int(len(data) * share)])
@@ -118,13 +118,13 @@ def test_cut_archive(tmp_path: Path, name: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["gz", "xz", "bz2"])
-def test_flipped_bits_in_an_archive(tmp_path: Path, name: str) -> None:
+def test_tx7_flipped_bits_in_an_archive(tmp_path: Path, name: str) -> None:
     data = bytearray(COMPRESSORS[name](b"".join(b"line %d\n" % number for number in range(50_000))))
     data[len(data) // 2] ^= 0x55
     assert lines_error(tmp_path / "text", bytes(data)).code in ("damaged-archive", "wrong-encoding", "binary")
 
 
-def test_long_line_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tx3_long_line_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 100)
     monkeypatch.setattr(files, "BLOCK_BYTES", 64)
     path = tmp_path / "text.txt"
@@ -136,7 +136,7 @@ def test_long_line_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux does")
-def test_endless_line_takes_little_memory(tmp_path: Path) -> None:
+def test_tx3_endless_line_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "text.xz"
     path.write_bytes(lzma.compress(b"a" * (400 << 20), preset=0))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -151,7 +151,7 @@ def corpus_report(folder: Path, *, block_length: int = 128, json: bool = False) 
     """
     corpus = heavy("unmask.data.corpus:Corpus").open(folder)
     tokenizer = heavy("unmask.tokenizer.load:Tokenizer").load(corpus.tokenizer_folder)
-    blocks = heavy("unmask.data.packing:FullSentences")(
+    blocks = heavy("unmask.data.packing:SentenceBlocks")(
         corpus, max_length=block_length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id
     )
     counts = ("num_documents", "num_empty_documents", "num_sentences", "num_tokens", "num_bytes")
@@ -161,7 +161,7 @@ def corpus_report(folder: Path, *, block_length: int = 128, json: bool = False) 
         "tokens_a_sentence": found["tokens"] / found["sentences"],
         "blocks": len(blocks),
         "block_length": block_length,
-        "filled_share_of_blocks": blocks.fill,
+        "filled_share_of_blocks": blocks.mean_length / block_length,
         "sentences_cut": blocks.num_cut_sentences,
         "vocabulary": tokenizer.vocab_size,
         "shards": len(corpus.shards),

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from unmask import disk, storage
 from unmask.config import Settings
+from unmask.data.distinct import Distinct
 from unmask.data.encoding import Encoded, Encoder, id_dtype
 from unmask.data.files import Document, expand, read_documents, unpacked_bytes
 from unmask.data.pools import Batch, OpenPool, encode_in_order, in_processes
@@ -29,6 +30,8 @@ log = logging.getLogger("unmask")
 
 SHARD_TOKENS = 16_000_000
 BATCH_CHARACTERS = 1 << 20
+# Share of documents that are copies of others, from which on it is said.
+_MANY_COPIES = 0.1
 # Bytes of a corpus for each byte of text, roughly, for the check of free space.
 _CORPUS_BYTES_PER_BYTE = {"uint16": 0.6, "uint32": 1.1}
 
@@ -184,6 +187,7 @@ def build(
             if _stamp(path) != stamp:
                 raise DataError("changed-input", "the file changed while it was read", place=path, remedy="start again")
         _finish(work, output, done.meta, tokenizer)
+    reader.warn_of_copies()
     return CorpusReport(output, done.meta, resumed, True, time.monotonic() - began)
 
 
@@ -197,6 +201,7 @@ class _Reader:
         sizes = [path.stat().st_size for path in paths]
         self._total = sum(sizes)
         self._done = sum(sizes[: progress.file])
+        self._distinct = Distinct()
 
     def batches(self) -> Iterator[Batch]:
         """All documents that are still to be encoded, about a mebibyte of text at a time."""
@@ -204,6 +209,8 @@ class _Reader:
         places: list[tuple[int, int]] = []
         size = 0
         for document, place in self._documents():
+            if document.text:
+                self._distinct.add(document.text)
             documents.append(document)
             places.append(place)
             size += len(document.text)
@@ -212,6 +219,16 @@ class _Reader:
                 documents, places, size = [], [], 0
         if documents:
             yield Batch(documents, np.array(places))
+
+    def warn_of_copies(self) -> None:
+        """Say it when many documents are copies: a model learns copies by heart, and counts them again and again."""
+        share = self._distinct.copies_share
+        if share >= _MANY_COPIES:
+            log.warning(
+                "about %.0f %% of the %d documents are copies of others; keep one of each",
+                100 * share,
+                self._distinct.total,
+            )
 
     def _documents(self) -> Iterator[tuple[Document, tuple[int, int]]]:
         for file in range(self._progress.file, len(self._paths)):

@@ -26,6 +26,9 @@ log = logging.getLogger("unmask")
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 16 << 20
 MAX_DOCUMENT_BYTES = 16 << 20
+# An archive that gives more than this, and so many times its own size, holds nothing but one thing again and again.
+BOMB_BYTES = 1 << 28
+BOMB_RATIO = 1000
 
 # What begins an archive, and what reads it.
 _OPENERS: tuple[tuple[bytes, Callable[[io.BufferedReader], Any]], ...] = (
@@ -88,14 +91,17 @@ def read_lines(path: Path, *, keep_ends: bool = False, on_read: Callable[[int], 
 
     Raises:
         DataError: it cannot be opened, is binary, is not UTF-8 (with place, byte and a guess of the encoding), is a
-            damaged archive, or has a line above 16 MiB; the place is `file:line` or `file:line:column`.
+            damaged archive, unpacks to a thousand times its size, or has a line above 16 MiB; the place is `file:line`
+            or `file:line:column`.
     """
     path = Path(path)
-    number, carry = 1, b""
+    number, carry, size = 1, b"", 0
     with _opened(path) as (stream, raw):
         while True:
             before = raw.tell() if on_read else 0
             block = _read_block(stream, raw, path, number)
+            size += len(block)
+            _refuse_bomb(path, number, size, raw)
             if number == 1 and not carry:
                 refuse_binary(path, block)
                 block = block.removeprefix(_BOM)
@@ -168,12 +174,14 @@ def read_bytes(path: Path) -> bytes:
     """Read a whole file, decompressed by magic bytes.
 
     Raises:
-        DataError: it cannot be opened, or it is a damaged archive.
+        DataError: it cannot be opened, is a damaged archive, or unpacks to a thousand times its size.
     """
-    blocks = []
+    blocks, size = [], 0
     with _opened(Path(path)) as (stream, raw):
         while block := _read_block(stream, raw, Path(path), 1):
             blocks.append(block)
+            size += len(block)
+            _refuse_bomb(Path(path), 1, size, raw)
     return b"".join(blocks)
 
 
@@ -268,6 +276,17 @@ def _read_block(stream: IO[bytes], raw: io.BufferedReader, path: Path, line: int
             place=f"{path}:{line}",
             remedy="copy or download the file again",
         ) from None
+
+
+def _refuse_bomb(path: Path, line: int, size: int, raw: io.BufferedReader) -> None:
+    if size > BOMB_BYTES and size > BOMB_RATIO * raw.tell():
+        raise DataError(
+            "archive-bomb",
+            f"the archive unpacks to more than {BOMB_RATIO:,} times its size; reading stopped at byte {raw.tell():,}",
+            place=f"{path}:{line}",
+            value=f"{size:,} bytes so far",
+            remedy="look at what it holds; if it is what you want, unpack it first",
+        )
 
 
 def _refuse_long_line(path: Path, number: int, data: bytes) -> None:
