@@ -35,7 +35,7 @@ docs: $(VENV)/.dev ## Write the pages of docs/reference anew from the code
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.bench ## Run every script of benchmarks/, one after the other
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/*_cpu.py benchmarks/start_up.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean: ## Remove .venv, caches and built files
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

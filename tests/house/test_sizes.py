@@ -25,6 +25,7 @@ MANY_PARAMETERS: dict[str, str] = {
 }
 DEEP_CLASSES = {
     "unmask.train.settings:FinetuneOptimSettings": "other defaults of the same fields, which help shows",
+    "unmask.tasks.sentence_pairs:SentencePairsLM": "it is the masked language model, with one more question",
     "unmask.train.settings:PretrainMachineSettings": "the same fields and a few more",
     "unmask.train.settings:PretrainSettings": "what the data room reads and what the loop adds, as one list of flags",
 }
