@@ -90,10 +90,11 @@ def cpu_cores() -> int:
 def use_cpu(threads: int | None = None) -> None:
     """Set this process up for long work on the CPU; call it before the first product.
 
-    Torch is pinned to `threads`, or to the cores that this process may use. glibc is told to keep freed memory: it
-    would give every large tensor back to the system and take it again page by page, a tenth of a training step.
+    Torch is pinned to `threads`, or to the cores that this process may use, shared with the other ranks of the host.
+    glibc is told to keep freed memory: it would give every large tensor back to the system and take it again page by
+    page, a tenth of a training step.
     """
-    torch.set_num_threads(threads or cpu_cores())
+    torch.set_num_threads(threads or max(1, cpu_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
