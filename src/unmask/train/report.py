@@ -49,18 +49,31 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
         for heading, series, key in (
             ("Training loss", steps, "loss"),
             (f"Evaluation: {metric}", evaluations, metric),
+            ("Evaluation: bits per byte", evaluations, "bits_per_byte"),
             ("Learning rate", steps, "lr"),
             ("Gradient norm", steps, "grad_norm"),
             ("Tokens a second", steps, "tokens_per_second"),
         )
-        if key and len(series) > 1
+        if key and len(series) > 1 and key in series[-1]
     ]
     parts += ["<h2>Curves</h2>", f"<div class=grid>{''.join(curves)}</div>"] if curves else []
+    marks = [
+        [str(event["step"]), _number(event["loss"]), event["verdict"]] for event in run.events("spike")
+    ] + [[str(event["step"]), "", f"back to the weights of {event['to']}"] for event in run.events("rollback")]
+    if marks:
+        parts += ["<h2>Spikes of the loss</h2>", _table(["step", "loss", "what was done"], marks)]
+    parts += ["<h2>Data and machine</h2>", _table([], _notes(run))]
     settings = (run.folder / "config.toml").read_text("utf-8")
     parts += ["<h2>Settings</h2>", f"<pre>{html.escape(settings)}</pre>"]
     page = "<!doctype html><html lang=en><meta charset=utf-8>"
     page += f"<title>{html.escape(title)}</title><style>{_STYLE}</style>" + "\n".join(parts) + "</html>\n"
     storage.write_text(run.folder / "report.html", page)
+
+
+def _notes(run: Run) -> list[list[str]]:
+    """Fingerprints of what was read, and where it was computed."""
+    files = (run.folder / name for name in ("inputs.json", "machine.json"))
+    return [[name, str(value)] for file in files if file.is_file() for name, value in storage.read_json(file).items()]
 
 
 def _curve(points: list[tuple[float, float]], width: int = 480, height: int = 200, margin: int = 72) -> str:

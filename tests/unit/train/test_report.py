@@ -69,3 +69,14 @@ def test_the_card_says_what_was_trained_and_how_well(run: Run) -> None:
         "2 layers, width 32",
     ):
         assert text in card, text
+
+
+def test_the_page_names_inputs_and_what_was_done_about_spikes(run: Run) -> None:
+    run.log("spike", step=2, loss=88.5, verdict="roll back")
+    run.log("rollback", step=2, to="step-000000001")
+    for step in (1, 3):
+        run.log("evaluation", step=step, loss=7.0 - step, bits_per_byte=2.0)
+    write_report(run, "Pre-training", {"nats_per_token": 4.0})
+    page = (run.folder / "report.html").read_text("utf-8")
+    for word in ("88.5", "roll back", "back to the weights of step-000000001", "&lt;b&gt;", "bits per byte"):
+        assert word in page, word
