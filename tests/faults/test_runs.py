@@ -153,6 +153,25 @@ def test_sg1_sigterm_while_text_is_prepared(words: list[str], mark: str | None, 
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.005, 0.02])
+def test_sg2_a_kill_right_behind_sigterm(pause: float, corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [*COMMAND, "pretrain", "--corpus", str(corpus), "--output", str(run), *SIZES, *LONG, "--save-every", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "step 5/" in line:
+                process.send_signal(signal.SIGTERM)
+            if "asked to stop" in line:
+                time.sleep(pause)
+                process.kill()
+    left = checkpoints(run)
+    newest = int(left[-1].name.removeprefix("step-"))
+    assert newest >= 2
+    code, talk = interrupted(command, f"step {newest + 1}/")
+    assert code == 143, talk
+    assert f"going on after step {newest} " in talk
+
+
 @pytest.mark.parametrize("marks", [["step 3/"], ["step 3/", "asked to stop"]], ids=["once", "twice"])
 def test_sg3_ctrl_c_once_saves_and_twice_stops_at_once(marks: list[str], corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

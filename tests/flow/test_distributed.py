@@ -1,13 +1,16 @@
 """One, two and four processes are the same run (RS3); gradients do not depend on how a batch is cut."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests import runs, tiny
-from tests.faults.ranks import finish, start
+from tests.faults.ranks import finish, free_port, start
 from tests.unit.data.corpora import small_corpus
+from unmask.config import to_toml
 from unmask.predict import Predictor
 from unmask.runtime import machine
 from unmask.train.fit import Trainer
@@ -17,6 +20,8 @@ LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-6
 
 PRETRAIN = """
+import sys
+import subprocess
 import sys
 from pathlib import Path
 import torch
@@ -101,3 +106,15 @@ def test_one_batch_of_n_equals_n_batches_of_one(corpus: Path) -> None:
         assert torch.linalg.vector_norm(value - single[name]) <= GRADIENT_TOLERANCE * max(
             1e-3, float(torch.linalg.vector_norm(value))
         ), name
+
+
+def test_torchrun_starts_the_command(corpus: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "tiny.toml"
+    chosen.write_text(to_toml(without_dropout(max_steps=3, eval_every=3)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(free_port()), "-m", "unmask", "pretrain", "--recipe", str(chosen)]
+    command += ["--corpus", str(corpus), "--output", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held out: ") == 1, "one rank speaks"
+    assert len(runs.events(tmp_path / "run", "step")) == 3

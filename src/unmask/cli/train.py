@@ -40,6 +40,8 @@ def pretrain(
             say(line)
         return
     result = heavy("unmask.train.pretrain:pretrain")(corpus, output, resolved, model=model)
+    if heavy("unmask.runtime:rank")():
+        return
     say(
         f"held out: {result.loss:.4f} nats per masked token, perplexity {result.perplexity:.2f}, "
         f"{result.bits_per_byte:.4f} bits per byte"

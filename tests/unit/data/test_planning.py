@@ -69,7 +69,7 @@ def test_planning_is_fast(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("length", [128, 512])
-def test_training_goes_on_at_a_thousand_million_tokens_within_seconds(length: int, tmp_path: Path) -> None:
+def test_rs9_training_goes_on_at_a_thousand_million_tokens_within_seconds(length: int, tmp_path: Path) -> None:
     corpus = huge_corpus(tmp_path / "corpus", num_shards=63)
     assert corpus.num_tokens > 10**9
     seconds = seconds_to_batch(corpus, 987_654, block_length=length)

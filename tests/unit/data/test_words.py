@@ -122,8 +122,8 @@ def test_a_corpus_keeps_the_words(tmp_path: Path) -> None:
     assert plain.shards[0].word_starts(0, len(expected)).sum() > expected.sum()
     assert np.array_equal(plain.shards[0].ids, words.shards[0].ids)
     assert plain.fingerprint != words.fingerprint
-    assert (plain.meta.words, words.meta.words) == ("pieces", Rjieba.name)
-    assert regex.fullmatch(r"rjieba [\d.]+", Rjieba.name)
+    assert (plain.meta.words, words.meta.words) == ("pieces", Rjieba().name)
+    assert regex.fullmatch(r"rjieba [\d.]+", Rjieba().name)
 
 
 def test_other_words_are_other_inputs(tmp_path: Path) -> None:
