@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from unmask.cli import heavy, say
+from unmask.errors import UsageError
 from unmask.storage import staged
 
 log = logging.getLogger("unmask")
@@ -99,6 +100,7 @@ def corpus_build(
     output: Path,
     words: Literal["pieces", "rjieba"] = "pieces",
     processes: int | None = None,
+    ray: str | None = None,
 ) -> None:
     """Turn files of text into a corpus folder to pre-train on.
 
@@ -111,7 +113,13 @@ def corpus_build(
         words: What whole-word masking takes for words: the tokenizer's pre-tokens, or in runs of Han characters the
             Chinese words of rjieba (`pip install 'unmask[zh]'`).
         processes: Worker processes; by default one for each core.
+        ray: Encode on the hosts of a ray cluster (`pip install 'unmask[ray]'`): its address, `auto` for the one that
+            this host is part of, or `local` for one on this machine alone. The corpus is the same to the byte.
     """
+    if ray and processes:
+        raise UsageError(
+            "two-kinds-of-workers", "the work goes to processes here or to a cluster", remedy="leave out --processes"
+        )
     start = last = time.perf_counter()
 
     def show(done: int, total: int) -> None:
@@ -129,6 +137,7 @@ def corpus_build(
         tokenizer_folder=tokenizer,
         output=output,
         processes=processes,
+        workers=heavy("unmask.data.ray_pool:ray_tasks")(ray) if ray else None,
         segmenter=heavy("unmask.data.chinese:Rjieba")() if words == "rjieba" else None,
         on_progress=show,
     )
