@@ -69,6 +69,7 @@ def machine(dtype: str = "auto", device: str = "auto") -> Machine:
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     if where.type == "cuda":
         where = torch.device("cuda", local_rank())
+        torch.cuda.set_device(where)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else _processor()
     if dtype != "auto":
         chosen, note = getattr(torch, dtype), "as asked"

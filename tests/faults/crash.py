@@ -58,7 +58,7 @@ def train(one: Trainer, until: int) -> Trainer:
 def fingerprint(one: Trainer) -> str:
     """Hash of weights, moments and step."""
     found = hashlib.sha256(str(one.step).encode())
-    for data in one.snapshot().files().values():
+    for _, data in one.snapshot().files():
         found.update(data)
     return found.hexdigest()
 

@@ -273,6 +273,45 @@ def test_nm4_a_rolled_back_run_goes_on_to_the_same_bits(corpus: Path, tmp_path: 
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+def test_nm4_a_rolled_back_run_does_not_depend_on_where_it_was_interrupted(
+    corpus: Path, tmp_path: Path, monkeypatch
+) -> None:
+    chosen = long_and_guarded()
+    for name, ends in (("straight", ()), ("stopped", (44, 47))):
+        first = 0
+        for end in (*ends, None):
+            spoil(monkeypatch, tuple(step - first for step in (50, 51, 52)), lambda loss: loss * 100)
+            if end is None:
+                pretrain([corpus], tmp_path / name, chosen)
+            else:
+                with runs.stopped_at(end), pytest.raises(InterruptedRunError):
+                    pretrain([corpus], tmp_path / name, chosen)
+                first = int(checkpoints(tmp_path / name)[-1].name.removeprefix("step-"))
+            monkeypatch.undo()
+        assert [event["to"] for event in runs.events(tmp_path / name, "rollback")] == ["step-000000040"]
+    one, other = runs.weights(tmp_path / "straight"), runs.weights(tmp_path / "stopped")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_a_signal_in_the_last_evaluation_of_a_resumed_run(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+    chosen = whole_steps(eval_every=100, save_every=100, micro_batch_size=2)
+    loss, asked = MaskedLM.loss, [True]
+
+    def asking(self, *rest):
+        if not self.training and asked[0]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, *rest)
+
+    monkeypatch.setattr(MaskedLM, "loss", asking)
+    for _ in range(3):
+        with pytest.raises(InterruptedRunError):
+            pretrain([corpus], tmp_path / "run", chosen)
+        assert not (tmp_path / "run" / "model").exists()
+    asked[0] = False
+    assert pretrain([corpus], tmp_path / "run", chosen).steps == 10
+    assert [event["step"] for event in runs.events(tmp_path / "run", "evaluation")] == [10]
+
+
 def test_nm5_an_evaluation_that_is_not_finite_is_reported_as_such(corpus: Path, tmp_path: Path, monkeypatch) -> None:
     loss = MaskedLM.loss
     monkeypatch.setattr(MaskedLM, "loss", lambda self, *rest: loss(self, *rest) * (1 if self.training else math.nan))

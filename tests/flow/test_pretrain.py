@@ -46,6 +46,9 @@ def test_the_weights_of_a_model_folder_are_taken_and_its_shape_is_kept(
     bare = runs.settings().model_copy(update={"model": runs.settings().model.__class__()})
     result = pretrain([corpus], tmp_path / "on", bare, model=first)
     assert load_model(result.model).config == load_model(first).config
+    dropped = runs.settings(model={"hidden_dropout_prob": 0.25}, max_steps=1)
+    result = pretrain([corpus], tmp_path / "dropped", dropped, model=first)
+    assert load_model(result.model).config.hidden_dropout_prob == 0.25
     with pytest.raises(UsageError, match="hidden_size 32 instead of 16"):
         pretrain([corpus], tmp_path / "wide", runs.settings(model={"hidden_size": 32}), model=first)
     with pytest.raises(UsageError, match="takes 32 tokens"):
@@ -79,6 +82,8 @@ def test_the_pair_head_learns(corpus: Path, tmp_path: Path) -> None:
         input_format="sentence_pair", objective="mlm+sop", max_steps=30, global_batch_size=16, eval_every=30
     )
     pretrain([corpus], tmp_path / "run", chosen)
+    (scored,) = runs.events(tmp_path / "run", "evaluation")
+    assert 0 < scored["pair_loss"] < 1.5, "near log 2 for a guess"
     losses = [event["loss"] for event in runs.events(tmp_path / "run", "step")]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
 

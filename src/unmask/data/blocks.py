@@ -135,7 +135,7 @@ class PretrainStream:
 
     Attributes:
         num_training: blocks of the final length in one pass over the training text.
-        bytes_per_token: UTF-8 bytes of text for each token, for bits per byte.
+        bytes_per_token: UTF-8 bytes of text for each token, as the held-out blocks mix the corpora; for bits per byte.
 
     Raises:
         DataError: the corpora are too small for the settings.
@@ -180,7 +180,8 @@ class PretrainStream:
         self._num_tokens = sum(corpus.num_tokens for corpus in corpora)
         self.num_training = last.num_training
         sizes = [corpus.meta.total("num_bytes") / corpus.num_tokens for corpus in corpora]
-        self.bytes_per_token = float(np.dot(last.mixture.shares, sizes))
+        scored = np.bincount(self._held_out.corpora, minlength=len(corpora))
+        self.bytes_per_token = float(np.average(sizes, weights=scored))
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[Batch]:
         """The micro-batches of one process in an optimizer step, counted from 0; all processes have as many.
@@ -290,7 +291,8 @@ class PretrainStream:
         # Corpus after corpus: the order within a forward pass decides nothing.
         samples = samples.part(np.argsort(samples.corpora, kind="stable"))
         numbers = samples.blocks + (samples.corpora << _CORPUS_BITS)
-        keys = hash_u64(seed, samples.epochs, numbers, _PAIRS)
+        # static masks repeat the pairs too, as BERT's copies of the data do
+        keys = hash_u64(seed, samples.epochs % (masking.copies or 1 << 40), numbers, _PAIRS)
         packed = joined(
             [
                 phase.blocks[corpus].take(samples.blocks[samples.corpora == corpus], keys[samples.corpora == corpus])

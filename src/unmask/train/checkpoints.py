@@ -50,14 +50,18 @@ class Checkpoints:
     Args:
         folder: where they lie.
         keep: how many of the newest stay; the best one stays too.
+        every: steps between regular checkpoints, of which as many stay, whatever was saved between them; 0 for none.
         is_async: write in a thread while training goes on; of no effect on a sharded snapshot, whose parts are live.
         ranks: of a distributed run, on one shared disk. All of them make the same calls; the first one alone verifies,
             renames and deletes.
     """
 
-    def __init__(self, folder: Path, *, keep: int, is_async: bool = False, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, folder: Path, *, keep: int, every: int = 0, is_async: bool = False, ranks: Ranks = ALONE
+    ) -> None:
         self.folder = folder
         self.keep = keep
+        self.every = every
         self.ranks = ranks
         self._thread = ThreadPoolExecutor(1, "checkpoint") if is_async else None
         self._pending: Future[None] | None = None
@@ -82,8 +86,8 @@ class Checkpoints:
         step, snapshot = trainer.step, trainer.snapshot()
         own = {"trainer": snapshot.values, "step": step, "format": FORMAT, "version": version("unmask")}
         text = json.dumps({**state, **own}, indent=1)
-        stay = {step, state.get("best_step")} if is_pruning else None
-        write = functools.partial(self._write, self.path(step), snapshot, text, stay)
+        kept = {step, state.get("best_step"), *self._regular(step)[: self.keep]} if is_pruning else None
+        write = functools.partial(self._write, self.path(step), snapshot, text, kept)
         if self._thread is not None and not snapshot.is_sharded:
             self._pending = self._thread.submit(write)
         else:
@@ -136,6 +140,24 @@ class Checkpoints:
         self.ranks.barrier()
         return self.path(step)
 
+    def before(self, step: int) -> Path | None:
+        """The newest regular checkpoint from before a step, else the oldest one; which it is does not depend on when
+        the run was interrupted and saved beside its turn. `None` where there is none.
+
+        Raises:
+            ArtefactError: it is damaged.
+        """
+        self.wait()
+        newest = max(self._steps(), default=0) if self.ranks.is_main else 0
+        there = [one for one in self._regular(newest) if self.path(one).is_dir()]
+        chosen = next((one for one in there if one < step), there[-1] if there else 0)
+        chosen = int(self.ranks.sum([chosen])[0])
+        return self.folder_of(chosen) if chosen else None
+
+    def _regular(self, step: int) -> range:
+        """Steps up to this one that are saved in their turn, the newest first."""
+        return range(step // self.every * self.every, 0, -self.every) if self.every else range(0)
+
     def check_space(self, size_bytes: int) -> None:
         """Refuse to start when the disk cannot hold the checkpoints that will lie there at the same time.
 
@@ -166,7 +188,7 @@ class Checkpoints:
                 snapshot.write_shards(staging)
                 self.ranks.barrier()
             elif is_main:
-                for name, data in snapshot.files().items():
+                for name, data in snapshot.files():
                     disk.write_bytes(staging / name, data)
             if is_main:
                 disk.write_bytes(staging / STATE, text.encode())

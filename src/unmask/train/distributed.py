@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from unmask.errors import DistributedError, UnmaskError
+from unmask.errors import DistributedError, InterruptedRunError, NumericError
 from unmask.runtime import Stop, world_size
 
 log = logging.getLogger("unmask")
@@ -31,6 +31,8 @@ Strategy = Literal["ddp", "fsdp"]
 
 SILENT_SECONDS = 15.0
 _BEAT_SECONDS = 1.0
+# What stands in the place of a heartbeat when a rank has ended.
+_GONE, _FAILED = "gone", "failed: "
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
@@ -97,20 +99,27 @@ def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
         log.setLevel(logging.WARNING)
     try:
         yield Ranks(number, count, strategy)
-        watch.leave("the end of its work")
-    except UnmaskError as error:
-        watch.leave(error.reason)
+        watch.leave()
+    except (InterruptedRunError, NumericError):
+        watch.leave()  # all ranks end for the same reason
         raise
     except RuntimeError as error:
-        culprit = watch.find_culprit()
-        watch.leave("the loss of another rank")
+        culprit = watch.find_culprit() if _is_about_a_peer(error) else None
+        watch.leave(None if culprit else f"{type(error).__name__}: {error}")
         if culprit is None:
             raise
         raise lost(culprit, str(error)) from None
+    except BaseException as error:
+        watch.leave(f"{type(error).__name__}: {getattr(error, 'reason', error)}")
+        raise
     finally:
         watch.stop()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _is_about_a_peer(error: RuntimeError) -> bool:
+    return any(word in str(error) for word in ("gloo", "NCCL", "c10d", "Connection", "Broken pipe"))
 
 
 def lost(culprit: str, seen: str = "") -> DistributedError:
@@ -149,10 +158,11 @@ class _Watch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def leave(self, reason: str) -> None:
-        """Tell the others why this rank goes."""
+    def leave(self, fault: str | None = None) -> None:
+        """Tell the others that this rank goes; a fault of its own ends them too."""
         with contextlib.suppress(RuntimeError):
-            self._store.set(f"beat/{self._number}", f"left: {reason}")
+            told = _GONE if fault is None else _FAILED + (fault.splitlines() or [""])[0]
+            self._store.set(f"beat/{self._number}", told)
 
     def stop(self) -> None:
         """End the thread."""
@@ -185,14 +195,14 @@ class _Watch:
             beat = self._store.get(key).decode() if self._store.check([key]) else ""
             if beat != seen.beat:
                 seen.beat, seen.when = beat, time.monotonic()
-            if beat.startswith("left: ") and "end of its work" not in beat and "another rank" not in beat:
-                return f"rank {other} ({self._who(other)}) {beat.replace('left: ', 'has left: ')}"
+            if beat.startswith(_FAILED):
+                return f"rank {other} ({self._who(other)}) has failed ({beat.removeprefix(_FAILED)})"
         silent = [other for other, seen in self._others.items() if self._is_silent(seen)]
         names = ", ".join(f"rank {other} ({self._who(other)})" for other in silent)
         return f"{names} has given no sign of life for {SILENT_SECONDS:.0f} seconds" if silent else None
 
     def _is_silent(self, seen: _Seen) -> bool:
-        return not seen.beat.startswith("left: ") and time.monotonic() - seen.when > SILENT_SECONDS
+        return seen.beat != _GONE and time.monotonic() - seen.when > SILENT_SECONDS
 
     def _who(self, other: int) -> str:
         return self._store.get(f"who/{other}").decode() if self._store.check([f"who/{other}"]) else "never seen"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.checkpoint import load_model
+from unmask.errors import UsageError
+from unmask.runtime import world_size
 from unmask.train.pretrain import pretrain
 from unmask.train.run import clock
 from unmask.train.settings import PretrainSettings
@@ -62,6 +64,8 @@ def dry_run(corpora: Sequence[Path], output: Path, settings: PretrainSettings, *
     Raises:
         UnmaskError: whatever the run would raise at its start, such as `disk-space`.
     """
+    if world_size() > 1:
+        raise UsageError("dry-run", "a dry run is for one process", remedy="start it without torchrun")
     place = next(folder for folder in Path(output).absolute().parents if folder.is_dir())
     once = {"max_steps": 1, "max_hours": None, "eval_every": 1, "save_every": 1, "log_every": 1}
     short = settings.model_copy(update={**once, "curriculum": type(settings.curriculum)()})

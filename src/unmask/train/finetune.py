@@ -141,7 +141,8 @@ class _Finetuning:
                 progress.show(step)
                 is_epoch = step.step % per_epoch == 0
                 if is_epoch:
-                    self._evaluate(predictor, step.step, per_epoch)
+                    with trainer.averaged():
+                        self._evaluate(predictor, step.step, per_epoch)
                 if is_epoch or step.step % settings.save_every == 0:
                     self.run.save(trainer, self.state)
                 self.run.end_if_asked(stop, trainer, self.state)
@@ -244,12 +245,13 @@ class _Finetuning:
         """Score the kept weights as users will run them, on the CPU in float32, and write report and model."""
         best_step = self.state["best_step"]
         self.run.load_weights(trainer, best_step)
-        task = trainer.task.cpu()
-        result = evaluate(Predictor(task), self.data.dev)
-        self.run.log("final", step=trainer.step, best_step=best_step, scores=result.scores)
-        write_report(self.run, "Fine-tuning", result.scores, _worst(result, self.data, task))
-        fingerprint = storage.digest(self.data.train.path)
-        write_model(self.run, task, self.settings, {self.data.train.path.name: fingerprint})
+        with trainer.averaged():
+            task = trainer.task.cpu()
+            result = evaluate(Predictor(task), self.data.dev)
+            self.run.log("final", step=trainer.step, best_step=best_step, scores=result.scores)
+            write_report(self.run, "Fine-tuning", result.scores, _worst(result, self.data, task))
+            fingerprint = storage.digest(self.data.train.path)
+            write_model(self.run, task, self.settings, {self.data.train.path.name: fingerprint})
 
 
 def _read(file: Path, dev: Path | None, settings: FinetuneSettings) -> _Data:

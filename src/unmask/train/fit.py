@@ -32,6 +32,7 @@ class Step:
         loss: mean over the targets of the whole global batch, in nats.
         lr: learning rate.
         grad_norm: length of the gradient before clipping.
+        num_texts: texts that attention kept apart, on all ranks.
         num_tokens: real tokens that went through the network, on all ranks.
         num_targets: labels that the loss is a mean of.
         seconds: time of the step, waiting for data included.
@@ -43,6 +44,7 @@ class Step:
     loss: float
     lr: float
     grad_norm: float
+    num_texts: int
     num_tokens: int
     num_targets: int
     seconds: float
@@ -111,8 +113,9 @@ class Trainer:
         for micro_batches in global_batches:
             waited = time.perf_counter() - start
             done = self._update(micro_batches, stop or Stop())
-            seconds = self.ranks.sum([time.perf_counter() - start])[0] / self.ranks.world_size
-            self.seconds += seconds
+            seconds = time.perf_counter() - start
+            # all ranks must agree on when the time is up
+            self.seconds += self.ranks.sum([seconds])[0] / self.ranks.world_size
             yield Step(**done, seconds=seconds, data_seconds=waited)
             if self.is_over:
                 return
@@ -134,9 +137,13 @@ class Trainer:
             self._swap()
 
     def snapshot(self) -> Snapshot:
-        """A copy of everything that moves, which later steps do not change."""
+        """A copy of everything that moves, which later steps leave alone; of tensors, only on the rank that writes."""
         values = {"step": self.step, "seconds": self.seconds, "guard": self.guard.state()}
-        return Snapshot.of(self._tensors(), values, is_sharded=self.parallel.is_sharded)
+        if self.parallel.is_sharded:
+            if not self.step:
+                self.optimizer.make_state()
+            return Snapshot.of(self._tensors(), values, is_sharded=True)
+        return Snapshot.of(self._tensors() if self.ranks.is_main else {}, values, is_sharded=False)
 
     def restore(self, folder: Path, values: dict[str, Any]) -> None:
         """Take over what a snapshot wrote into a folder."""
@@ -165,11 +172,10 @@ class Trainer:
         self.task.train()
         step = self.step + 1
         seed_step(self.seed, step)
-        tokens, *counts = self.ranks.sum(
-            [sum(batch.num_tokens for batch in micro_batches), *_totals([batch.counts for batch in micro_batches])]
-        )
+        texts, tokens, *counts = self.ranks.sum(_totals(micro_batches))
+        divisor = torch.tensor([max(1.0, count) for count in counts], device=self.machine.device)
         losses = torch.stack(
-            [self._backward(batch, counts, is_last=batch is micro_batches[-1]) for batch in micro_batches]
+            [self._backward(batch, divisor, is_last=batch is micro_batches[-1]) for batch in micro_batches]
         ).tolist()
         # the norm is the same on all ranks, unless one of them has gone wrong: then its sum is not finite anywhere
         loss, norms = self.ranks.sum([math.fsum(losses), self._clip()])
@@ -180,23 +186,24 @@ class Trainer:
         if verdict == "accept":
             self.optimizer.step(lr)
             if self.mean:
-                torch._foreach_lerp_(self.mean, list(self.task.parameters()), 1 - self.settings.ema_decay)
+                # a young mean forgets faster, so that the random start does not stay in it
+                decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
+                torch._foreach_lerp_(self.mean, list(self.task.parameters()), 1 - decay)
         self.optimizer.zero_grad()
         self.ranks.agree(stop)
         self.step = step
         return {
-            "step": step, "loss": loss, "lr": lr, "grad_norm": norm, "num_tokens": int(tokens),
-            "num_targets": int(counts[0]), "verdict": verdict,
+            "step": step, "loss": loss, "lr": lr, "grad_norm": norm, "num_texts": int(texts),
+            "num_tokens": int(tokens), "num_targets": int(counts[0]), "verdict": verdict,
         }  # fmt: skip
 
-    def _backward(self, batch: Batch, counts: list[float], *, is_last: bool) -> torch.Tensor:
+    def _backward(self, batch: Batch, divisor: torch.Tensor, *, is_last: bool) -> torch.Tensor:
         """One micro-batch's share of the loss: the sum of its targets over the number of all of them."""
         batch = batch.to(self.machine.device)
         with self.parallel.accumulate(is_last=is_last):
             with self.machine.autocast():
                 logits = self.parallel.forward(batch)
-            parts = self.task.loss(logits, batch)
-            loss = (parts / parts.new_tensor([max(1.0, count) for count in counts])).sum()
+            loss = (self.task.loss(logits, batch) / divisor).sum()
             # the ranks' gradients are averaged, and their sum is wanted
             torch.autograd.backward(loss * self.ranks.world_size)
         return loss.detach()
@@ -248,5 +255,7 @@ def _named(micro_batches: Sequence[Batch], losses: Sequence[float]) -> list[dict
     ]
 
 
-def _totals(counts: Sequence[Sequence[int]]) -> list[int]:
-    return [sum(column) for column in zip(*counts, strict=True)]
+def _totals(micro_batches: Sequence[Batch]) -> list[int]:
+    """Texts, tokens and targets of this rank's part of a global batch."""
+    rows = [(len(batch.cu_seqlens) - 1, batch.num_tokens, *batch.counts) for batch in micro_batches]
+    return [sum(column) for column in zip(*rows, strict=True)]

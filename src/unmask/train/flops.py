@@ -7,6 +7,7 @@ import torch
 
 from unmask.model.config import EncoderConfig
 from unmask.runtime import Machine
+from unmask.train.fit import Step
 
 
 def pretraining_flops(config: EncoderConfig, *, length: float, mask_prob: float) -> float:
@@ -26,6 +27,12 @@ def pretraining_flops(config: EncoderConfig, *, length: float, mask_prob: float)
     body = config.num_hidden_layers * (attention + behind) - (1 - mask_prob) * behind
     head = mask_prob * width * (width + config.vocab_size)
     return 6 * (body + head)
+
+
+def step_flops(config: EncoderConfig, step: Step) -> float:
+    """Operations of one optimizer step of pre-training, all ranks together."""
+    length, mask_prob = step.num_tokens / step.num_texts, step.num_targets / step.num_tokens
+    return step.num_tokens * pretraining_flops(config, length=length, mask_prob=mask_prob)
 
 
 @functools.cache

@@ -51,7 +51,7 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
 
     Args:
         tokenizer: of the corpora.
-        settings: of the run; with a folder its dropout counts, and its shape must be the folder's.
+        settings: of the run; with a folder, dropout counts where it is given, and the shape must be the folder's.
         folder: model folder to go on from; None draws random weights from the seed.
 
     Raises:
@@ -62,6 +62,8 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
     has_types = settings.input_format in ("segment_pair", "sentence_pair") or tokenizer.family == "bert"
     start = None if folder is None else _load(folder, tokenizer, settings)
     config = _random_config(tokenizer, settings) if start is None else start.config
+    if start is not None and "hidden_dropout_prob" in settings.model.model_fields_set:
+        config = config.model_copy(update={"hidden_dropout_prob": settings.model.hidden_dropout_prob})
     if has_types and config.type_vocab_size < 2:
         config = config.model_copy(update={"type_vocab_size": 2})
     task = kind(config, tokenizer, MaskedLMSettings(masking=settings.masking, z_loss=settings.z_loss))
@@ -134,7 +136,7 @@ class CorpusCheck:
 
     def __init__(self, corpora: Sequence[Corpus]) -> None:
         self._folders = [corpus.folder for corpus in corpora]
-        self._error: ArtefactError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="corpus-check", daemon=True)
         self._thread.start()
 
@@ -153,5 +155,5 @@ class CorpusCheck:
         try:
             for folder in self._folders:
                 storage.verify(folder)
-        except ArtefactError as error:
+        except Exception as error:  # whatever it is, the corpus was not found whole
             self._error = error

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from unmask import storage
@@ -19,7 +20,7 @@ from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
 from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
-from unmask.train.flops import peak_flops, pretraining_flops
+from unmask.train.flops import peak_flops
 from unmask.train.network import CorpusCheck, build_network, load_corpora
 from unmask.train.progress import Progress
 from unmask.train.report import write_report
@@ -66,21 +67,26 @@ def pretrain(
         UsageError: the run folder belongs to other settings, another corpus or another process.
         DistributedError: another process of the run has died or hangs.
     """
-    opened, tokenizer = load_corpora(corpora)
-    inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
-    if model is not None:
-        inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
-    task = build_network(tokenizer, settings, model)
-    keep, is_async = settings.keep_checkpoints, settings.machine.async_save
-    with (
-        ranks(settings.machine.strategy) as group,
-        Run.open(output, settings, inputs, keep=keep, is_async=is_async, ranks=group) as run,
-    ):
-        if not run.is_finished:
-            _Pretraining(run, opened, task, settings, group).train()
-        else:
-            log.info("this run is finished: %s", run.model)
-        group.barrier()
+    with ranks(settings.machine.strategy) as group:
+        opened, tokenizer = load_corpora(corpora)
+        task = build_network(tokenizer, settings, model)
+        inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
+        if model is not None:
+            inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
+        with Run.open(
+            output,
+            settings,
+            inputs,
+            keep=settings.keep_checkpoints,
+            every=settings.save_every,
+            is_async=settings.machine.async_save,
+            ranks=group,
+        ) as run:
+            if not run.is_finished:
+                _Pretraining(run, opened, task, settings, group).train()
+            else:
+                log.info("this run is finished: %s", run.model)
+            group.barrier()
         final = run.events("final")[-1]
         scores = final["scores"]
         return PretrainResult(
@@ -93,17 +99,18 @@ def pretrain(
         )
 
 
-def held_out_loss(
+def held_out_losses(
     task: Task, batches: Iterable[Batch], where: Machine, *, group: Ranks = ALONE, stop: Stop | None = None
-) -> float | None:
-    """Mean loss over the masked tokens of some batches, in nats, without dropout; the ranks share the batches.
+) -> list[float] | None:
+    """Mean losses over some batches, in nats, without dropout; the ranks share the batches.
 
     Returns:
-        The mean; `None` when the process was asked to stop on the way.
+        One mean for each part of the objective, that of the masked tokens first; `None` when the process was asked to
+        stop on the way.
     """
     task.eval()
     dealt, asked = list(batches), stop or Stop()
-    total, count = 0.0, 0
+    totals = np.zeros((2, len(dealt[0].counts)))
     with torch.inference_mode(), where.autocast():
         for first in range(0, len(dealt), group.world_size):
             group.agree(asked)
@@ -113,11 +120,11 @@ def held_out_loss(
             # ranks wait for its part of them.
             is_mine = first + group.rank < len(dealt)
             batch = dealt[first + group.rank if is_mine else first].to(where.device)
-            loss = float(task.loss(task(batch), batch).reshape(-1)[0])
+            sums = task.loss(task(batch), batch).reshape(-1).tolist()
             if is_mine:
-                total, count = total + loss, count + batch.num_targets
-    total, all_targets = group.sum([total, count])
-    return total / max(1.0, all_targets)
+                totals += (sums, batch.counts)
+    losses, counts = np.reshape(group.sum(totals.flatten().tolist()), totals.shape)
+    return list(losses / np.maximum(counts, 1))
 
 
 class _Pretraining:
@@ -156,10 +163,8 @@ class _Pretraining:
         run.checkpoints.check_space(_checkpoint_bytes(trainer))
         run.restore(trainer)
         self._saved_seconds = trainer.seconds
-        length = trainer.task.config.max_length if settings.isolate_documents else settings.block_length
-        flops = pretraining_flops(trainer.task.config, length=length, mask_prob=settings.masking.mask_prob)
         peak = peak_flops(self.where) * self.group.world_size
-        progress = Progress(run, trainer, settings.log_every, flops_per_token=flops, peak=peak)
+        progress = Progress(run, trainer, settings.log_every, peak=peak)
         steps = self.stream.steps(
             trainer.step,
             rank=self.group.rank,
@@ -169,13 +174,14 @@ class _Pretraining:
         check = CorpusCheck(self.corpora if self.group.is_main else ())
         with stoppable() as stop, contextlib.closing(steps):
             self._evaluate_if_due(stop)
+            run.end_if_asked(stop, trainer, {})
             for step in run.steps(trainer, steps, dict, stop):
                 progress.show(step)
                 if step.verdict == "roll back":
                     run.roll_back(trainer)
                 self._evaluate_if_due(stop)
-                check.look(wait=trainer.is_over)
                 if self._is_saving_due():
+                    check.look(wait=True)
                     run.save(trainer, {})
                 run.end_if_asked(stop, trainer, {})
         run.checkpoints.wait()
@@ -197,14 +203,17 @@ class _Pretraining:
         if not is_due or self.group.sum([trainer.step in known])[0]:
             return
         with trainer.averaged() as task:
-            batches = self.stream.held_out()
-            loss = held_out_loss(task, batches, self.where, group=self.group, stop=stop)
-        if loss is None:
+            losses = held_out_losses(task, self.stream.held_out(), self.where, group=self.group, stop=stop)
+        if losses is None:
             return
+        loss = float(losses[0])
         bits = loss / math.log(2) / self.stream.bytes_per_token
         perplexity = math.exp(min(700.0, loss))
-        run.log("evaluation", step=trainer.step, loss=loss, perplexity=perplexity, bits_per_byte=bits)
-        log.info("held out: %.4f nats per masked token, perplexity %.2f, %.4f bits per byte", loss, perplexity, bits)
+        pairs = {"pair_loss": float(losses[1])} if len(losses) > 1 else {}
+        run.log("evaluation", step=trainer.step, loss=loss, perplexity=perplexity, bits_per_byte=bits, **pairs)
+        told = [f"{loss:.4f} nats per masked token", f"perplexity {perplexity:.2f}", f"{bits:.4f} bits per byte"]
+        told += [f"{value:.4f} nats per pair" for value in pairs.values()]
+        log.info("held out: %s", ", ".join(told))
 
     def _finish(self) -> None:
         """Gather the weights of all ranks and write report and model."""

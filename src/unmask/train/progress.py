@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict
 
 from unmask.train.fit import Step, Trainer
+from unmask.train.flops import step_flops
 from unmask.train.run import Run, clock
 
 log = logging.getLogger("unmask")
@@ -17,17 +18,15 @@ class Progress:
         run: whose events get the same numbers.
         trainer: of the run.
         every: steps between lines.
-        flops_per_token: of training; with it, the share of the machine's measured peak is said.
-        peak: floating-point operations a second of that peak, of all ranks.
+        peak: floating-point operations a second that the machine, with all ranks, reaches at its best; with it the
+            share of it is said. Only of pre-training, whose arithmetic is counted.
     """
 
-    def __init__(
-        self, run: Run, trainer: Trainer, every: int, *, flops_per_token: float = 0.0, peak: float = math.inf
-    ) -> None:
+    def __init__(self, run: Run, trainer: Trainer, every: int, *, peak: float = math.inf) -> None:
         self._run = run
         self._trainer = trainer
         self._every = every
-        self._share_of_peak = flops_per_token / peak
+        self._peak = peak
         self._recent: list[Step] = []
 
     def show(self, step: Step) -> None:
@@ -42,7 +41,7 @@ class Progress:
         seconds = sum(one.seconds for one in recent)
         speed = sum(one.num_tokens for one in recent) / seconds
         loss = sum(one.loss * one.num_targets for one in recent) / max(1, sum(one.num_targets for one in recent))
-        mfu = speed * self._share_of_peak
+        mfu = sum(step_flops(self._trainer.task.config, one) for one in recent) / seconds / self._peak
         numbers = {"loss": loss, "tokens_per_second": round(speed, 1)} | ({"mfu": round(mfu, 4)} if mfu else {})
         self._run.log("step", **(asdict(step) | numbers))
         parts = [

@@ -57,9 +57,9 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
         if key and len(series) > 1 and key in series[-1]
     ]
     parts += ["<h2>Curves</h2>", f"<div class=grid>{''.join(curves)}</div>"] if curves else []
-    marks = [
-        [str(event["step"]), _number(event["loss"]), event["verdict"]] for event in run.events("spike")
-    ] + [[str(event["step"]), "", f"back to the weights of {event['to']}"] for event in run.events("rollback")]
+    marks = [[str(event["step"]), _number(event["loss"]), event["verdict"]] for event in run.events("spike")] + [
+        [str(event["step"]), "", f"back to the weights of {event['to']}"] for event in run.events("rollback")
+    ]
     if marks:
         parts += ["<h2>Spikes of the loss</h2>", _table(["step", "loss", "what was done"], marks)]
     parts += ["<h2>Data and machine</h2>", _table([], _notes(run))]

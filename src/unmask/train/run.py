@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import ValidationError
+
 from unmask import disk, storage
 from unmask.config import Settings, to_toml
 from unmask.data.batching import Batch
@@ -34,6 +37,7 @@ class Run:
         settings: resolved and complete.
         inputs: fingerprints of what is read, such as the corpus; a run goes on only with the same.
         keep: checkpoints that stay beside the best one.
+        every: steps between regular checkpoints.
         is_async: write checkpoints while training goes on.
         ranks: of a distributed run; the first one writes the folder.
 
@@ -48,12 +52,13 @@ class Run:
         inputs: dict[str, str],
         *,
         keep: int = 2,
+        every: int = 0,
         is_async: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
         self.folder = folder
         self.ranks = ranks
-        self.checkpoints = Checkpoints(folder / "checkpoints", keep=keep, is_async=is_async, ranks=ranks)
+        self.checkpoints = Checkpoints(folder / "checkpoints", keep=keep, every=every, is_async=is_async, ranks=ranks)
         self._events = folder / "events.jsonl"
         if ranks.is_main:
             self._take(settings, inputs)
@@ -65,7 +70,8 @@ class Run:
         config, fingerprints = folder / "config.toml", folder / "inputs.json"
         if config.is_file() and fingerprints.is_file():
             wanted = settings.model_dump(mode="json", exclude_none=True) | {"inputs": inputs}
-            stored = tomllib.loads(config.read_text("utf-8")) | {"inputs": storage.read_json(fingerprints)}
+            stored = _completed(settings, tomllib.loads(config.read_text("utf-8")))
+            stored |= {"inputs": storage.read_json(fingerprints)}
             _refuse_other(folder, stored, wanted)
             _end_torn_line(self._events)
         elif any(path.name != ".lock" for path in folder.iterdir()):
@@ -87,6 +93,7 @@ class Run:
         inputs: dict[str, str],
         *,
         keep: int = 2,
+        every: int = 0,
         is_async: bool = False,
         ranks: Ranks = ALONE,
     ) -> Iterator["Run"]:
@@ -98,7 +105,7 @@ class Run:
         """
         folder = Path(folder)
         with storage.locked(folder) if ranks.is_main else contextlib.nullcontext():
-            run = cls(folder, settings, inputs, keep=keep, is_async=is_async, ranks=ranks)
+            run = cls(folder, settings, inputs, keep=keep, every=every, is_async=is_async, ranks=ranks)
             try:
                 yield run
             finally:
@@ -121,6 +128,9 @@ class Run:
         dtype = before.get("dtype", "auto") if asked.dtype == "auto" else asked.dtype
         use_cpu(asked.threads or None)
         where = machine(dtype, asked.device)
+        if dtype == "auto" and self.ranks.world_size > 1:
+            is_narrow = self.ranks.sum([self.ranks.is_main and where.dtype == torch.bfloat16])[0]
+            where = machine("bfloat16" if is_narrow else "float32", asked.device)
         now = {"name": where.name, "dtype": str(where.dtype).removeprefix("torch."), "threads": where.threads}
         other = [name for name, value in now.items() if value != before.get(name, value)]
         changes = [f"{name} {before[name]} -> {now[name]}" for name in other]
@@ -141,12 +151,14 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """All events of one kind, the last one of each step, in order."""
+        """All events of one kind, the last one of each step, in order, without those that a resumed run has undone."""
         lines = self._events.read_text("utf-8").splitlines() if self._events.is_file() else []
         found: dict[int, dict[str, Any]] = {}
         for line in lines:
             with contextlib.suppress(ValueError):
                 record = json.loads(line)
+                if record["event"] == "resume":
+                    found = {step: event for step, event in found.items() if step <= record["step"]}
                 if record["event"] == kind:
                     found[record.get("step", len(found))] = record
         return [found[step] for step in sorted(found)]
@@ -163,6 +175,7 @@ class Run:
         if state is not None:
             place = self.checkpoints.path(trainer.step)
             log.info("going on after step %d of %d (%s)", trainer.step, trainer.max_steps, place)
+        self.log("resume", step=trainer.step)
         return state
 
     def load_weights(self, trainer: Trainer, step: int) -> None:
@@ -183,18 +196,18 @@ class Run:
             yield from trainer.fit(batches, stop)
         except NumericError as error:
             folder = self.checkpoints.save(trainer, state(), is_pruning=False)
-            self.checkpoints.wait()
             error.details["saved"] = f"the weights of step {trainer.step}, which are finite: {folder}"
             self._dump(trainer.evidence)
+            self._settle()
             raise
 
     def roll_back(self, trainer: Trainer) -> None:
-        """Give the trainer the weights of the newest checkpoint; its step, and with it the data, goes on.
+        """Give the trainer the weights from before the first spike; its step, and with it the data, goes on.
 
         Raises:
             NumericError: there is no checkpoint yet.
         """
-        folder = self.checkpoints.newest()
+        folder = self.checkpoints.before(trainer.guard.spikes[0])
         if folder is None:
             raise NumericError(
                 "unstable",
@@ -210,8 +223,13 @@ class Run:
         """Save and leave when the process was asked to stop."""
         if stop.signal is not None:
             folder = self.save(trainer, state)
-            self.checkpoints.wait()
+            self._settle()
             raise InterruptedRunError(stop.signal, f"step {trainer.step} in {folder}")
+
+    def _settle(self) -> None:
+        """Wait until what was saved stands, on all ranks: none may leave while another writes."""
+        self.checkpoints.wait()
+        self.ranks.barrier()
 
     def _dump(self, evidence: dict[str, Any]) -> None:
         """Name the samples of a bad step."""
@@ -229,6 +247,14 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _completed(settings: Settings, stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with the defaults of those that were not known when they were stored."""
+    try:
+        return type(settings).model_validate(stored).model_dump(mode="json", exclude_none=True)
+    except ValidationError:
+        return stored
 
 
 def _refuse_other(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:

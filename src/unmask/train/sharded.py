@@ -3,24 +3,32 @@
 Kept apart because these parts of torch take a second to import; `parallel` loads it when it is needed.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from unmask.errors import ResourceError
 
 
 def shard(network: nn.Module, layers: Iterable[nn.Module]) -> None:
     """Spread a network over all ranks, layer by layer (Zhao et al. 2023)."""
+    kind = next(network.parameters()).device.type
+    mesh = init_device_mesh(kind, (dist.get_world_size(),))
     for part in (*layers, network):
         # also the outermost part, whose weights would else stay whole after an evaluation
-        fully_shard(part, reshard_after_forward=True)
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def exchange_gradients(network: nn.Module, *, is_on: bool) -> None:
@@ -42,8 +50,22 @@ def spread(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def save_shares(tensors: Mapping[str, Any], folder: Path) -> None:
-    """Write this rank's shares of a checkpoint; all ranks call it together."""
-    save(dict(tensors), checkpoint_id=folder)
+    """Write this rank's shares of a checkpoint; all ranks call it together.
+
+    Raises:
+        ResourceError: a rank could not write.
+    """
+    try:
+        save(dict(tensors), checkpoint_id=folder)
+    except (CheckpointException, OSError, RuntimeError) as error:
+        raise ResourceError(
+            "disk-refuses",
+            "a share of the checkpoint could not be written",
+            place=folder,
+            value=str(error).strip().splitlines()[-1],
+            remedy=f"make room ({shutil.disk_usage(folder).free:,} bytes are free) and start the same command again",
+            saved="the checkpoints written before",
+        ) from None
 
 
 def load_shares(tensors: Mapping[str, Any], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Everything of a trainer that moves, copied out of it and put back: weights, moments, running mean, counters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,9 @@ class Snapshot:
         """Bytes of its tensors, about those of its files."""
         return sum(one.numel() * one.element_size() for part in self.tensors.values() for one in part.values())
 
-    def files(self) -> dict[str, bytes]:
-        """Contents by file name; only of a snapshot that is not sharded."""
-        return {file: save(dict(part)) for file, part in self.tensors.items() if part}
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of the files, one at a time; only of a snapshot that is not sharded."""
+        return ((file, save(dict(part))) for file, part in self.tensors.items() if part)
 
     def write_shards(self, folder: Path) -> None:
         """Write this rank's shares; all ranks call it together."""

@@ -239,7 +239,8 @@ def test_weights_decide_shares(corpora: list[Corpus], vocabulary: Vocabulary) ->
         owners = [one[0] for step in range(20) for one in samples_of(stream.batch(step))]
         assert owners.count(0) / len(owners) == pytest.approx(share, abs=0.01)
     sizes = [corpus.meta.total("num_bytes") / corpus.num_tokens for corpus in corpora]
-    assert stream.bytes_per_token == pytest.approx(np.mean(sizes))
+    scored = np.bincount([one[0] for batch in stream.held_out() for one in batch.sample_ids.tolist()])
+    assert stream.bytes_per_token == pytest.approx(np.average(sizes, weights=scored))
 
 
 def test_positions_and_documents_of_isolated_blocks(corpora: list[Corpus], vocabulary: Vocabulary) -> None:

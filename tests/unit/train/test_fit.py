@@ -101,10 +101,12 @@ def test_a_filled_up_batch_has_the_loss_and_the_gradient_of_the_bare_one() -> No
 def test_the_running_mean_is_what_is_evaluated_and_comes_and_goes() -> None:
     task = tiny.classifier()
     one = trainer(task, ema_decay=0.5, lr=1e-2)
+    one.max_steps = 12
     mean = {name: value.clone() for name, value in task.named_parameters()}
-    for _ in one.fit([batches(task, (8,))] * 3):
+    for step in one.fit([batches(task, (8,))] * 12):
+        decay = min(0.5, (1 + step.step) / (10 + step.step))
         for name, value in task.named_parameters():
-            mean[name] = 0.5 * mean[name] + 0.5 * value.detach()
+            mean[name] = decay * mean[name] + (1 - decay) * value.detach()
     last = {name: value.detach().clone() for name, value in task.named_parameters()}
     with one.averaged() as averaged:
         for name, value in averaged.named_parameters():

@@ -204,3 +204,24 @@ def test_progress_averages_over_targets(tmp_path: Path, caplog) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(42.9, "42s"), (200, "3m20s"), (18420, "5h07m")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_events_of_steps_that_were_undone_do_not_count(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        for step in (1, 2, 3):
+            run.log("evaluation", step=step, loss=float(step))
+        run.log("resume", step=1)
+        run.log("evaluation", step=2, loss=20.0)
+        assert [(event["step"], event["loss"]) for event in run.events("evaluation")] == [(1, 1.0), (2, 20.0)]
+
+
+def test_a_run_of_an_older_version_goes_on_with_defaults_of_newer_settings(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS):
+        pass
+    config = tmp_path / "run" / "config.toml"
+    kept = [line for line in config.read_text().splitlines() if not line.startswith(("z_loss", "spike_sigmas"))]
+    config.write_text("\n".join(kept) + "\n")
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS):
+        assert "z_loss" in config.read_text()
+    with pytest.raises(UsageError, match=r"z_loss"), Run.open(tmp_path / "run", PretrainSettings(z_loss=1.0), INPUTS):
+        pass
