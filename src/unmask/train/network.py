@@ -136,7 +136,7 @@ class CorpusCheck:
 
     def __init__(self, corpora: Sequence[Corpus]) -> None:
         self._folders = [corpus.folder for corpus in corpora]
-        self._error: Exception | None = None
+        self._error: ArtefactError | OSError | None = None
         self._thread = threading.Thread(target=self._run, name="corpus-check", daemon=True)
         self._thread.start()
 
@@ -155,5 +155,5 @@ class CorpusCheck:
         try:
             for folder in self._folders:
                 storage.verify(folder)
-        except Exception as error:  # whatever it is, the corpus was not found whole
+        except (ArtefactError, OSError) as error:
             self._error = error
