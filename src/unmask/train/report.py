@@ -73,7 +73,8 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
 def _notes(run: Run) -> list[list[str]]:
     """Fingerprints of what was read, and where it was computed."""
     files = (run.folder / name for name in ("inputs.json", "machine.json"))
-    return [[name, str(value)] for file in files if file.is_file() for name, value in storage.read_json(file).items()]
+    known = [item for file in files if file.is_file() for item in storage.read_json(file).items()]
+    return [[name, str(value).replace("+", " + ")] for name, value in known]
 
 
 def _curve(points: list[tuple[float, float]], width: int = 480, height: int = 200, margin: int = 72) -> str:
