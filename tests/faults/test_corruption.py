@@ -253,7 +253,7 @@ def _look_at_each(folder: Path) -> None:
         memory, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         with pytest.raises(ArtefactError) as caught:
             load_model(folder)
-        assert time.process_time() - begun < 0.1, name
+        assert time.process_time() - begun < 0.5, name  # about 10 ms; others take seconds for some of these
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 64 << 10, name
         assert caught.value.code == ("corrupt-weights" if name != "no tensors" else "missing-weights"), name
 

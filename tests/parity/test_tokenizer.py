@@ -26,7 +26,9 @@ from unmask.tokenizer.train import train
 
 MASKED = ("She likes <mask>.", "She likes<mask>.", "<mask>", "a  <mask> <mask>\n<mask>b", "\u5929<mask> \u6c14")
 FRAGMENTS = [*"ab e.,\n\t'", "  ", "the ", "harbour", "'s", "12", "\u5929", "\u0301", "\u00e9", "\U0001f469", "\u3000"]
-TEXT = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=15).map("".join)
+# hypothesis finds constants such as "<s>" in the source, which mean something to the reference and nothing to us
+PLAIN = st.text(max_size=3).filter(lambda text: not {"<", "["} & set(text))
+TEXT = st.lists(st.sampled_from(FRAGMENTS) | PLAIN, max_size=15).map("".join)
 CASES = [*FAMILIES, "trained"]
 Pair = tuple[Tokenizer, transformers.PreTrainedTokenizerFast]
 

@@ -61,6 +61,7 @@ def seconds_to_batch(corpus: Corpus, step: int, **changes: object) -> float:
     return os.times().user - start
 
 
+@pytest.mark.slow
 def test_planning_is_fast(tmp_path: Path) -> None:
     corpus = huge_corpus(tmp_path / "corpus", num_shards=4)
     assert corpus.num_tokens == 64_000_000

@@ -66,7 +66,6 @@ def test_figures_agree_with_each_other(folders: list[Path], made: Plan) -> None:
         assert one.hours == pytest.approx(HOURS, rel=0.05)
         assert one.num_tokens == pytest.approx(one.num_steps * one.step_seconds * one.tokens_per_second, rel=0.01)
         assert one.epochs > 1
-    assert made.candidates[0].num_steps > made.candidates[1].num_steps
     assert any(line.startswith("> ") for line in made.to_lines())
 
 
