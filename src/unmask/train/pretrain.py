@@ -199,7 +199,7 @@ class _Pretraining:
         """Score the held-out text, unless the run does not end here, or has done so before it was interrupted."""
         trainer, run = self.trainer, self.run
         is_due = trainer.is_over or (trainer.step > 0 and trainer.step % self.settings.eval_every == 0)
-        known = {event["step"] for event in run.events("evaluation")} if is_due else set()
+        known = {event["step"] for event in run.events("evaluation")} if is_due and self.group.is_main else set()
         if not is_due or self.group.sum([trainer.step in known])[0]:
             return
         with trainer.averaged() as task:
@@ -217,11 +217,11 @@ class _Pretraining:
 
     def _finish(self) -> None:
         """Gather the weights of all ranks and write report and model."""
-        last = self.run.events("evaluation")[-1]
-        scores = {"nats_per_token": last["loss"]} | {name: last[name] for name in ("perplexity", "bits_per_byte")}
         with self.trainer.averaged():
             weights = self.trainer.parallel.whole_weights()
-        if self.group.is_main:
+        if self.group.is_main:  # the others may not see yet what this rank has written
+            last = self.run.events("evaluation")[-1]
+            scores = {"nats_per_token": last["loss"]} | {name: last[name] for name in ("perplexity", "bits_per_byte")}
             task = self.trainer.task
             kept = MaskedLM(task.config, task.tokenizer, MaskedLMSettings())
             kept.load_state_dict({name: weights[name] for name in kept.state_dict()})
