@@ -108,7 +108,8 @@ def test_one_batch_of_n_equals_n_batches_of_one(corpus: Path) -> None:
         ), name
 
 
-@pytest.mark.slow  # rank 0 aborted once while it ended ("terminate called without an active exception"); not yet explained
+# Rank 0 aborted once while it ended ("terminate called without an active exception"); not yet explained.
+@pytest.mark.slow
 def test_torchrun_starts_the_command(corpus: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "tiny.toml"
     chosen.write_text(to_toml(without_dropout(max_steps=3, eval_every=3)))
