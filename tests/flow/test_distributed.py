@@ -108,7 +108,7 @@ def test_one_batch_of_n_equals_n_batches_of_one(corpus: Path) -> None:
         ), name
 
 
-# Rank 0 aborted once while it ended ("terminate called without an active exception"); not yet explained.
+# Rank 0 aborted once behind the last evaluation ("terminate called without an active exception"); not yet explained.
 @pytest.mark.slow
 def test_torchrun_starts_the_command(corpus: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "tiny.toml"
