@@ -14,7 +14,7 @@ import torch
 
 from unmask import storage
 from unmask.errors import ArtefactError
-from unmask.model.config import EncoderConfig, Head
+from unmask.model.config import EncoderConfig, Head, named_head
 from unmask.model.convert import StateDict, from_hf, to_hf
 from unmask.tokenizer.load import Tokenizer
 
@@ -36,7 +36,7 @@ class Model:
         config: shape of the encoder.
         state_dict: fp32 weights under the names of memory: `encoder.*` whole, `head.*` as far as found.
         tokenizer: the one that the model was trained with.
-        labels: names of the classes in the order of the logits; None without a classification head.
+        labels: names of the classes in the order of the logits; None without a head that has classes.
         meta: what the writer noted, such as task and settings; empty for a published folder.
         head: `masked_lm`, `classification`, or None for an encoder alone.
         missing: parameters of the head that the file lacks; their values would be random, so say so.
@@ -139,14 +139,15 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         )
     published = _read_weights(folder)
     _refuse_nonfinite(published, folder)
-    found = from_hf(published, config, head or note.get("head"), place=folder)
-    labels = note["labels"] if "labels" in note else _labels(content, found.state_dict, folder)
+    found = from_hf(published, config, head or note.get("head") or named_head(content), place=folder)
+    is_labelled = found.head in ("classification", "tagging")
+    labels = note["labels"] if "labels" in note else _labels(content, found.state_dict, folder) if is_labelled else None
     golden = storage.read_json(folder / GOLDEN) if (folder / GOLDEN).is_file() else None
     return Model(
         config,
         found.state_dict,
         tokenizer,
-        labels=labels if found.head == "classification" else None,
+        labels=labels,
         meta=note.get("meta", {}),
         head=found.head,
         missing=found.missing,

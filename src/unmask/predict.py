@@ -10,7 +10,7 @@ import torch
 
 from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
-from unmask.data.batching import Features, sorted_batches
+from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.errors import ArtefactError, DataError
 from unmask.runtime import Machine
 from unmask.tasks import TASKS, find_task
@@ -80,17 +80,22 @@ class Predictor:
         features = self.task.encode(rows, place=place, is_training=is_labelled)
         if not self._has_told:
             self._has_told = say_truncated(features)
-        answers: list[Any] = [None] * len(rows)
+        parts: list[Any] = [None] * len(features)
         self.task.eval()
-        for indices in sorted_batches(np.array([len(one) for one in features]), max_tokens=self.max_tokens):
-            chosen = [features[index] for index in indices]
+        units = units_of(features, is_coupled=self.task.is_coupled)
+        lengths = np.array([sum(len(features[index]) for index in unit) for unit in units])
+        for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
+            indices = np.concatenate([units[place] for place in chosen])
+            together = [features[index] for index in indices]
             with self._where.autocast():
-                logits = self.task(self.task.collate(chosen).to(self._where.device))
-            for index, answer in zip(
-                indices, self.task.decode(logits, chosen, [rows[index] for index in indices]), strict=True
-            ):
-                answers[index] = answer
-        return answers
+                found = self.task.answer(self.task.collate(together).to(self._where.device), together)
+            for index, part in zip(indices, found, strict=True):
+                parts[index] = part
+        ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
+        return [
+            self.task.decode(parts[start:end], features[start:end], row)
+            for row, start, end in zip(rows, ends[:-1], ends[1:], strict=True)
+        ]
 
     def _row(self, text: Texts) -> Row:
         if isinstance(text, Mapping):

@@ -108,7 +108,7 @@ def verify(folder: Path, *, json: bool = False) -> None:
         say(f"{found['texts']} certified texts: same ids, logits within {found['difference']:.1e}")
 
 
-Placed = tuple[object, dict[str, str]]
+Placed = tuple[object, dict[str, Any]]
 
 
 def _answers(predictor: Any, chunk: list[Placed]) -> Iterator[Any]:
@@ -168,15 +168,11 @@ def _stdin() -> Iterator[str]:
             ) from None
 
 
-def _record(row: dict[str, str], answer: Any) -> dict[str, Any]:
+def _record(row: dict[str, Any], answer: Any) -> dict[str, Any]:
     return {"input": row, **asdict(answer)}
 
 
-def _line(row: dict[str, str], answer: Any) -> str:
-    if hasattr(answer, "label"):
-        return f"{answer.label}\t{answer.score:.4f}\t" + "\t".join(row.values())
-    lines = [answer.text]
-    for mask in answer.masks:
-        choices = "  ".join(f"{one.token!r} {one.score:.3f}" for one in mask.candidates)
-        lines.append(f"  {mask.start}-{mask.end}: {choices}")
-    return "\n".join(lines)
+def _line(row: dict[str, Any], answer: Any) -> str:
+    told: str = answer.summary()
+    texts = [value for value in row.values() if isinstance(value, str)]
+    return told if "\n" in told else "\t".join([told, *texts])

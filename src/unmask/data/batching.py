@@ -4,7 +4,8 @@ T packed tokens, B texts, M masked tokens; N blocks of pre-training, which may b
 """
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,23 +19,25 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """One text or pair as ids, ready to be packed.
+    """One text, pair or window of a long text as ids, ready to be packed.
 
     Attributes:
         input_ids: with special tokens, (n,) int32.
         token_type_ids: 0 or 1 for each token, (n,) int8; `None` where all are 0.
         offsets: characters of each token in its text, (n, 2) int32; (0, 0) at special tokens.
-        label: class id or number; `None` outside training and scoring.
+        label: class id or number, or an array where a text has several; `None` outside training and scoring.
         targets: positions and ids to be predicted in a masked text, (m,) int64 each; `None` for other tasks.
         num_truncated: pieces that did not fit into `max_length`.
+        row: number of the row that it belongs to, among those that were encoded together.
     """
 
     input_ids: np.ndarray
     token_type_ids: np.ndarray | None = None
     offsets: np.ndarray | None = None
-    label: float | None = None
+    label: float | np.ndarray | None = None
     targets: tuple[np.ndarray, np.ndarray] | None = None
     num_truncated: int = 0
+    row: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -54,7 +57,8 @@ class Batch:
         position_ids: (T,) int64, counted from the network's offset in each text.
         cu_seqlens: where each text begins, and the end, (B + 1,) int32, always on the host.
         token_type_ids: (T,) int64 or `None`.
-        labels: (B,) int64 or float32 for labelled texts, (M,) int64 for masked tokens; `None` when only predicting.
+        labels: (B,) or (B, n) int64 or float32 for labelled texts, (M,) int64 for masked tokens; `None` when only
+            predicting.
         positions: places of the masked tokens in the batch, (M,) int64; `None` for other tasks.
         pair_labels: class of each pair in pre-training, (N,) int64: 1 where the second text is not the next one, or
             where the two are swapped.
@@ -63,6 +67,7 @@ class Batch:
         epochs: pass over its corpus that each block belongs to, (N,) int64, on the host.
         num_filler_tokens: tokens at the end that only fill the batch up to a fixed shape.
         num_filler_targets: masked places at the end that do, with the label -100.
+        rows: number of the row that each text belongs to, (B,) int64, on the host.
     """
 
     input_ids: Tensor
@@ -77,6 +82,7 @@ class Batch:
     epochs: np.ndarray | None = None
     num_filler_tokens: int = 0
     num_filler_targets: int = 0
+    rows: np.ndarray | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -97,10 +103,9 @@ class Batch:
         """The same batch with its tensors on `device`."""
         if device.type == "cpu":
             return self
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name in ("input_ids", "position_ids", "token_type_ids", "labels", "positions", "pair_labels")
-            if (value := getattr(self, name)) is not None
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
@@ -123,7 +128,24 @@ def pack(features: Seq[Features], *, position_offset: int) -> Batch:
         token_type_ids=_int64(np.concatenate(types)) if types else None,
         labels=labels,
         positions=positions,
+        rows=np.array([one.row for one in features], dtype=np.int64),
     )
+
+
+def units_of(features: Seq[Features], *, is_coupled: bool) -> list[np.ndarray]:
+    """What a batch may not cut: each text alone, or the texts of a row together.
+
+    Args:
+        features: of rows, in order.
+        is_coupled: whether the texts of a row are compared with each other, such as choices.
+
+    Returns:
+        Indices into `features`, one array a unit.
+    """
+    if not is_coupled:
+        return [np.array([index]) for index in range(len(features))]
+    rows = np.array([one.row for one in features])
+    return np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows)) + 1)
 
 
 def positions_of(cu_seqlens: np.ndarray, offset: int) -> Tensor:
@@ -227,8 +249,8 @@ def _labels(features: Seq[Features], cu_seqlens: np.ndarray) -> tuple[Tensor | N
         return _int64(np.concatenate([targets[1] for targets, _ in pairs])), _int64(positions)
     if any(one.label is None for one in features):
         return None, None
-    labels = torch.tensor([one.label for one in features])
-    return labels, None
+    labels = np.array([one.label for one in features])
+    return torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)), None
 
 
 def _int64(values: np.ndarray) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,28 +70,34 @@ def infer_columns(
     return Columns(text, pair, label, _classes(table, label))
 
 
-def split_off(labels: list[str], share: float, *, seed: int) -> tuple[list[int], list[int]]:
-    """Split row numbers into two parts with the same mix of labels, as a pure function of the seed.
+def split_off(
+    strata: Sequence[str], share: float, *, seed: int, groups: Sequence[Hashable | None] = ()
+) -> tuple[list[int], list[int]]:
+    """Split row numbers into two parts with the same mix of strata, as a pure function of the seed.
 
     Args:
-        labels: one a row.
-        share: part of each label's rows that goes into the second part, at least one of two or more.
+        strata: one a row, such as its label; a group belongs to the stratum of its first row.
+        share: part of each stratum's groups that goes into the second part, at least one of two or more.
         seed: of the draw.
+        groups: one a row; rows of one group stay together, and None, like no groups at all, is a row alone.
 
     Returns:
         Row numbers of the larger and the smaller part, ascending.
     """
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(labels):
-        groups.setdefault(name, []).append(index)
-    chosen: list[int] = []
-    for rank, name in enumerate(sorted(groups)):
-        rows = groups[name]
-        count = min(len(rows) - 1, max(1, round(len(rows) * share)))
-        order = permute(np.arange(len(rows)), size=len(rows), key=seed * 1_000_003 + rank)
-        chosen += [rows[int(place)] for place in order[:count]]
-    rest = sorted(set(range(len(labels))) - set(chosen))
-    return rest, sorted(chosen)
+    members: dict[Hashable, list[int]] = {}
+    for index in range(len(strata)):
+        group = groups[index] if groups else None
+        members.setdefault(("alone", index) if group is None else ("group", group), []).append(index)
+    by_stratum: dict[str, list[list[int]]] = {}
+    for rows in members.values():
+        by_stratum.setdefault(strata[rows[0]], []).append(rows)
+    chosen: set[int] = set()
+    for rank, name in enumerate(sorted(by_stratum)):
+        units = by_stratum[name]
+        count = min(len(units) - 1, max(1, round(len(units) * share)))
+        order = permute(np.arange(len(units)), size=len(units), key=seed * 1_000_003 + rank)
+        chosen.update(row for place in order[:count] for row in units[int(place)])
+    return sorted(set(range(len(strata))) - chosen), sorted(chosen)
 
 
 def _label_column(table: Table, taken: tuple[str | None, ...]) -> str:

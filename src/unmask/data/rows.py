@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow
 from pyarrow import parquet, types
@@ -22,24 +23,33 @@ from unmask.errors import DataError
 
 log = logging.getLogger("unmask")
 
+Form = Literal["table", "tagged", "questions", "choices"]
 Row = tuple[int, list[str]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a file, all values as texts.
+    """Rows of a file.
 
     Attributes:
         path: the file.
         columns: names of the columns, in the order of the file.
-        rows: one dictionary a row, column -> value.
+        rows: one dictionary a row, column -> value: texts in a table, parsed values in other forms.
         lines: line that each row begins at (for Parquet: its row), 1-based.
+        form: what the rows are: `table`, `tagged` (words or spans with labels), `questions` (about a context) or
+            `choices`.
     """
 
     path: Path
     columns: tuple[str, ...]
-    rows: list[dict[str, str]]
+    rows: list[dict[str, Any]]
     lines: list[int]
+    form: Form = "table"
+
+    def part(self, indices: Sequence[int]) -> "Table":
+        """Some of the rows, in the order given."""
+        chosen = [self.rows[index] for index in indices], [self.lines[index] for index in indices]
+        return Table(self.path, self.columns, *chosen, self.form)
 
     def place(self, index: int) -> str:
         """Where row number `index` (from 0) stands: `file:line`, or `file:row N` for Parquet."""

@@ -9,7 +9,7 @@ from unmask.config import Settings
 from unmask.errors import ArtefactError
 
 Family = Literal["roberta", "xlm-roberta", "bert"]
-Head = Literal["masked_lm", "classification"]
+Head = Literal["masked_lm", "classification", "tagging", "span_qa", "multiple_choice"]
 
 # A CamemBERT is an XLM-R of one language: Unigram tokenizer, the same network, the same names.
 _FAMILIES: dict[str, Family] = {
@@ -23,6 +23,9 @@ _CLASS_SUFFIX: dict[Head | None, str] = {
     None: "Model",
     "masked_lm": "ForMaskedLM",
     "classification": "ForSequenceClassification",
+    "tagging": "ForTokenClassification",
+    "span_qa": "ForQuestionAnswering",
+    "multiple_choice": "ForMultipleChoice",
 }
 # What transformers takes for a key that the file lacks; the same for the three families but for pad_token_id.
 _PUBLISHED_DEFAULTS: dict[str, Any] = {
@@ -163,6 +166,14 @@ class EncoderConfig(Settings):
             place=place,
             remedy="copy the published folder again",
         )
+
+
+def named_head(content: Mapping[str, Any]) -> Head | None:
+    """The head that a published config.json names, where the weights' names alone do not tell it."""
+    named = content.get("architectures")
+    name = str(named[0]) if isinstance(named, list) and named else ""
+    heads: tuple[Head, ...] = ("tagging", "span_qa", "multiple_choice")
+    return next((head for head in heads if name.endswith(_CLASS_SUFFIX[head])), None)
 
 
 def _refuse_other_networks(content: Mapping[str, Any], place: object) -> None:

@@ -33,6 +33,12 @@ _HEADS: dict[tuple[bool, Head], dict[str, str]] = {  # by (BERT form?, head)
     },
     (False, "classification"): {"dense": "classifier.dense", "out": "classifier.out_proj"},
     (True, "classification"): {"dense": "pooler.dense", "out": "classifier"},
+    (False, "tagging"): {"out": "classifier"},
+    (True, "tagging"): {"out": "classifier"},
+    (False, "span_qa"): {"out": "qa_outputs"},
+    (True, "span_qa"): {"out": "qa_outputs"},
+    (False, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
+    (True, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
 }
 _BODIES: dict[Family, str] = {"roberta": "roberta.", "xlm-roberta": "roberta.", "bert": "bert."}
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")

@@ -1,4 +1,4 @@
-"""What stands on the encoder: the tied masked-language-model head and the classification head."""
+"""What stands on the encoder: the tied masked-language-model head, the classification head, the head of each token."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,23 @@ from unmask.model.config import EncoderConfig
 from unmask.model.layers import LayerNorm, Linear, init_weights
 
 
-class MaskedLMHead(nn.Module):
+class TaskHead(nn.Module):
+    """What all heads have: a random start.
+
+    Args:
+        config: of the encoder.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.std = config.initializer_range
+
+    def init_weights(self, seed: int) -> None:
+        """Start at random from `seed`."""
+        init_weights(self, std=self.std, seed=seed)
+
+
+class MaskedLMHead(TaskHead):
     """Dense, GELU, LayerNorm, then the word table transposed, plus a bias.
 
     Args:
@@ -17,11 +33,10 @@ class MaskedLMHead(nn.Module):
     """
 
     def __init__(self, config: EncoderConfig, embedding: nn.Embedding) -> None:
-        super().__init__()
+        super().__init__(config)
         self.dense = Linear(config.hidden_size, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.std = config.initializer_range
         self._tied = (embedding,)  # in a tuple, so that it is not registered a second time
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -30,12 +45,8 @@ class MaskedLMHead(nn.Module):
             hidden = self.norm(F.gelu(self.dense(hidden)))
             return F.linear(hidden, self._tied[0].weight.to(hidden.dtype), self.bias.to(hidden.dtype))
 
-    def init_weights(self, seed: int) -> None:
-        """Start at random from `seed`."""
-        init_weights(self, std=self.std, seed=seed)
 
-
-class ClassificationHead(nn.Module):
+class ClassificationHead(TaskHead):
     """Dense, tanh and one output a class, on the hidden state of the first token.
 
     RoBERTa: dropout, dense, tanh, dropout, out. BERT form: dense, tanh (the "pooler"), dropout, out.
@@ -47,10 +58,9 @@ class ClassificationHead(nn.Module):
     """
 
     def __init__(self, config: EncoderConfig, num_labels: int, dropout: float | None = None) -> None:
-        super().__init__()
+        super().__init__(config)
         self.dense = Linear(config.hidden_size, config.hidden_size)
         self.out = Linear(config.hidden_size, num_labels)
-        self.std = config.initializer_range
         self.dropout = config.hidden_dropout_prob if dropout is None else dropout
         self.dropout_before = 0.0 if config.family == "bert" else self.dropout
 
@@ -61,6 +71,22 @@ class ClassificationHead(nn.Module):
             hidden = torch.tanh(self.dense(hidden))
             return self.out(F.dropout(hidden, self.dropout, self.training))
 
-    def init_weights(self, seed: int) -> None:
-        """Start at random from `seed`."""
-        init_weights(self, std=self.std, seed=seed)
+
+class TokenHead(TaskHead):
+    """Dropout and one linear layer on any hidden states: tags of tokens, starts and ends of spans.
+
+    Args:
+        config: of the encoder.
+        num_labels: C.
+        dropout: rate; None takes hidden_dropout_prob, as transformers does.
+    """
+
+    def __init__(self, config: EncoderConfig, num_labels: int, dropout: float | None = None) -> None:
+        super().__init__(config)
+        self.out = Linear(config.hidden_size, num_labels)
+        self.dropout = config.hidden_dropout_prob if dropout is None else dropout
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(N, D) hidden states to (N, C) logits."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.out(F.dropout(hidden, self.dropout, self.training))

@@ -1,35 +1,91 @@
 """The one contract of all tasks: from a row to features, logits, a loss, a prediction and a score.
 
     rows -encode-> features -collate-> batch -forward-> logits --+-- loss            (training)
-                                                                 +-- decode -> predictions -score-> metrics
+                                                                 +-- parts -> decode -> predictions -score-> metrics
 
-A new task is one file: its settings, its prediction, its head and these methods.
+A row may become several features: the windows of a long text, the choices of a question. `parts` gives what the network
+says about each of them, `decode` makes one prediction of the parts of a row. A new task is one file: its settings, its
+prediction, its head and these methods.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor, from_numpy, nn
 
 from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features, pack
-from unmask.errors import DataError
+from unmask.data.rows import Form, Table
+from unmask.errors import DataError, UsageError
 from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
-from unmask.model.heads import ClassificationHead, MaskedLMHead
+from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
 from unmask.tokenizer.load import Tokenizer
 
-Row = Mapping[str, str]
+Row = Mapping[str, Any]
 Place = Callable[[int], object]
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a task answers about one row; each task has its own fields."""
+
+    def summary(self) -> str:
+        """The answer as one line for a terminal, or a few."""
+        return "\t".join(str(value) for value in asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stretch of a text to be shown in colour.
+
+    Attributes:
+        start: first character.
+        end: character behind the last one.
+        label: what it is called.
+        is_gold: whether it is from the labelled file, not from the model.
+    """
+
+    start: int
+    end: int
+    label: str
+    is_gold: bool
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer, for reports.
+
+    Attributes:
+        text: what was asked.
+        label: the right answer.
+        answer: the given one.
+        score: how sure the model was, or how wrong; the greatest ones are shown first.
+        marks: stretches of the text that were or should have been found.
+    """
+
+    text: str
+    label: str
+    answer: str
+    score: float
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a task makes of a labelled file.
+
+    Attributes:
+        settings: values of the task's settings that follow from it, such as its columns and classes.
+        notes: lines that tell the user.
+    """
+
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
 
 def row_number(index: int) -> str:
@@ -48,9 +104,13 @@ class Task(nn.Module, ABC):
 
     name: ClassVar[str]
     settings_class: ClassVar[type[Settings]]
-    head_name: ClassVar[Head]
+    head_name: ClassVar[Head | None]
     main_metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    form: ClassVar[Form] = "table"
+    """What its rows look like in files."""
+    is_coupled: ClassVar[bool] = False
+    """Whether the features of a row are compared with each other, and so must stand in one batch."""
 
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: Settings) -> None:
         super().__init__()
@@ -60,16 +120,48 @@ class Task(nn.Module, ABC):
         self.encoder = Encoder(config)
         self.head = self.build_head()
 
+    @classmethod
+    def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:
+        """Find columns, classes and whatever else the task needs in a labelled file.
+
+        Args:
+            table: to be trained on.
+            named: columns that the user named: `text_column`, `pair_column`, `label_column`.
+
+        Raises:
+            DataError: the file does not fit the task; its line is named.
+            UsageError: the task is not trained on labelled files.
+        """
+        del table, named
+        raise UsageError("no-finetuning", f"the task '{cls.name}' is trained by `unmask pretrain`")
+
+    @classmethod
+    def texts(cls, row: Row, settings: Settings) -> list[str]:
+        """All texts of a row, for training a tokenizer and for finding the same row twice."""
+        return [row[name] for name in _text_columns(settings)]
+
+    @classmethod
+    def stratum(cls, row: Row, settings: Settings) -> str:
+        """Rows of one stratum are split alike between training and dev; all of them by default."""
+        del row, settings
+        return ""
+
+    @classmethod
+    def group(cls, row: Row, settings: Settings) -> Hashable | None:
+        """Rows of one group, such as questions about one text, are never parted; `None` stands alone."""
+        del row, settings
+        return None
+
     @abstractmethod
-    def build_head(self) -> MaskedLMHead | ClassificationHead:
+    def build_head(self) -> TaskHead:
         """The head of this task, with random weights; `settings` and `encoder` are there already."""
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
-        """Turn rows into features, one each and in order.
+        """Turn rows into features, one or more each and in order; `Features.row` is the number of the row.
 
         Args:
-            rows: named texts as they stand in the file.
+            rows: as they stand in the file.
             place: says where row number i comes from, for errors.
             is_training: a label is required in each row.
 
@@ -88,18 +180,28 @@ class Task(nn.Module, ABC):
         An objective of several parts gives one sum each, (P,), in the order of `Batch.counts`.
         """
 
+    def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[Any]:
+        """What the network says about each of the batch's features, on the host; by default its row of the logits."""
+        del batch, features
+        return list(logits.float().cpu().numpy())
+
     @abstractmethod
-    def decode(self, logits: Tensor, features: Sequence[Features], rows: Sequence[Row]) -> list[Any]:
-        """Turn the logits of one batch into one prediction a row."""
+    def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> Any:
+        """Turn the parts of one row into one prediction."""
 
     @abstractmethod
     def score(self, predictions: Sequence[Any], rows: Sequence[Row]) -> dict[str, Any]:
         """Compare predictions with the labels in the rows; `main_metric` is one of the keys."""
 
+    def mistakes(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[Mistake]:
+        """The wrong answers, in the order of the rows."""
+        del predictions, rows
+        return []
+
     @property
-    @abstractmethod
     def text_columns(self) -> tuple[str, ...]:
         """Columns of a row that hold its texts, in order."""
+        return _text_columns(self.settings)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -120,17 +222,23 @@ class Task(nn.Module, ABC):
         """Pack features into one batch."""
         return pack(features, position_offset=self.config.position_offset)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits of one batch: (B, C) for labelled texts, (M, V) for masked tokens."""
-        layout = Layout.of(batch.cu_seqlens, batch.input_ids.device)
-        hidden = self.encoder(
+    def answer(self, batch: Batch, features: Sequence[Features]) -> list[Any]:
+        """One pass of the network in use: `parts` of the logits."""
+        return self.parts(self(batch), batch, features)
+
+    def encoded(self, batch: Batch, needed: Tensor | None = None) -> Tensor:
+        """Last hidden states, (N, D) at the places that are needed, (T, D) without them."""
+        return self.encoder(
             batch.input_ids,
             batch.position_ids,
-            layout,
+            Layout.of(batch.cu_seqlens, batch.input_ids.device),
             token_type_ids=batch.token_type_ids,
-            needed=self.needed(batch),
+            needed=needed,
         )
-        logits: Tensor = self.head(hidden)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of one batch: (B, C) for labelled texts, (N, ...) where the head reads other places."""
+        logits: Tensor = self.head(self.encoded(batch, self.needed(batch)))
         return logits
 
     def init_weights(self, seed: int) -> None:
@@ -156,6 +264,16 @@ class Task(nn.Module, ABC):
         return sorted(self.load_state_dict(given, strict=False).missing_keys)
 
 
+def _text_columns(settings: Settings) -> tuple[str, ...]:
+    names = (getattr(settings, name, None) for name in ("text_column", "pair_column"))
+    return tuple(name for name in names if name is not None)
+
+
+def first_tokens(batch: Batch) -> Tensor:
+    """Places of the first token of each text of a batch, (B,) int64."""
+    return from_numpy(batch.cu_seqlens[:-1].astype("int64")).to(batch.input_ids.device)
+
+
 def text_of(row: Row, column: str, where: object) -> str:
     """The text in a column of a row.
 
@@ -170,7 +288,7 @@ def text_of(row: Row, column: str, where: object) -> str:
             expected=f"one of the columns {', '.join(row)}",
             remedy="name the file's column: --text-column NAME, --pair-column NAME, --label-column NAME",
         )
-    text = row[column]
+    text: str = row[column]
     if not text.strip():
         raise DataError(
             "empty-text", f"the text in column '{column}' is empty", place=where, remedy="fill it or remove the row"

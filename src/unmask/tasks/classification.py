@@ -1,20 +1,23 @@
 """One label for a text or a pair of texts (Liu et al. 2019, section 5.1: GLUE)."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
+import numpy as np
+from scipy import special
 from torch import Tensor
 from torch.nn import functional as F
 
-from unmask import metrics
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
+from unmask.data.infer import infer_columns
+from unmask.data.rows import Table
 from unmask.errors import DataError
+from unmask.metrics.classes import classification
 from unmask.model.heads import ClassificationHead
-from unmask.tasks.base import Place, Prediction, Row, Task, row_number, text_of
+from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
 
 
 class ClassificationSettings(Settings):
@@ -50,6 +53,10 @@ class ClassPrediction(Prediction):
     scores: dict[str, float]
     truncated_share: float = 0.0
 
+    def summary(self) -> str:
+        """Label and probability."""
+        return f"{self.label}\t{self.score:.4f}"
+
 
 class Classification(Task):
     """Classifier on the first token's state: dropout, dense, tanh, dropout, projection."""
@@ -60,16 +67,37 @@ class Classification(Task):
     main_metric = "accuracy"
     settings: ClassificationSettings
 
+    @classmethod
+    def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:
+        """Infer text and label columns and the classes."""
+        columns = infer_columns(
+            table,
+            text=named.get("text_column"),
+            pair=named.get("pair_column"),
+            label=named.get("label_column"),
+        )
+        texts = " + ".join(name for name in (columns.text, columns.pair) if name is not None)
+        names = ", ".join(columns.labels[:6]) + (f" and {len(columns.labels) - 6} more" * (len(columns.labels) > 6))
+        return Understood(
+            {
+                "labels": columns.labels,
+                "text_column": columns.text,
+                "pair_column": columns.pair,
+                "label_column": columns.label,
+            },
+            [f"text: {texts} | label: {columns.label} | {len(columns.labels)} classes: {names}"],
+        )
+
+    @classmethod
+    def stratum(cls, row: Row, settings: Settings) -> str:
+        """Rows of one class."""
+        assert isinstance(settings, ClassificationSettings), "the settings of this task"
+        return str(row[settings.label_column])
+
     @property
     def labels(self) -> list[str]:
         """Names of the classes, in the order of the logits."""
         return list(self.settings.labels)
-
-    @property
-    def text_columns(self) -> tuple[str, ...]:
-        """One column, or two for pairs."""
-        pair = self.settings.pair_column
-        return (self.settings.text_column,) if pair is None else (self.settings.text_column, pair)
 
     def build_head(self) -> ClassificationHead:
         """RoBERTa's classification head, or BERT's pooler and classifier."""
@@ -89,38 +117,45 @@ class Classification(Task):
                     token_type_ids=sequence.token_type_ids if self.config.type_vocab_size > 1 else None,
                     label=self._label(row, place(at)) if is_training else None,
                     num_truncated=sequence.num_truncated,
+                    row=at,
                 )
             )
         return features
 
     def needed(self, batch: Batch) -> Tensor:
         """The first token of each text."""
-        return torch.from_numpy(batch.cu_seqlens[:-1].astype("int64")).to(batch.input_ids.device)
+        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy, summed over the texts."""
         assert batch.labels is not None, "a batch without labels has no loss"
         return F.cross_entropy(logits.float(), batch.labels.long(), reduction="sum")
 
-    def decode(self, logits: Tensor, features: Sequence[Features], rows: Sequence[Row]) -> list[ClassPrediction]:
+    def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> ClassPrediction:
         """Probabilities by softmax, the greatest one as the answer."""
-        answers = []
-        for one, scores in zip(features, logits.float().softmax(-1).tolist(), strict=True):
-            best = max(range(len(scores)), key=scores.__getitem__)
-            answers.append(
-                ClassPrediction(
-                    label=self.settings.labels[best],
-                    score=scores[best],
-                    scores=dict(zip(self.settings.labels, scores, strict=True)),
-                    truncated_share=one.truncated_share,
-                )
-            )
-        return answers
+        del row
+        scores = special.softmax(parts[0]).tolist()
+        best = max(range(len(scores)), key=scores.__getitem__)
+        return ClassPrediction(
+            label=self.settings.labels[best],
+            score=scores[best],
+            scores=dict(zip(self.settings.labels, scores, strict=True)),
+            truncated_share=features[0].truncated_share,
+        )
 
     def score(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> dict[str, Any]:
         """Accuracy with its interval, MCC, macro F1, per-class scores and the confusion matrix."""
         gold = [row[self.settings.label_column] for row in rows]
-        return asdict(metrics.classification(gold, [one.label for one in predictions], self.labels))
+        return asdict(classification(gold, [one.label for one in predictions], self.labels))
+
+    def mistakes(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> list[Mistake]:
+        """Rows that got another class than theirs."""
+        column = self.settings.label_column
+        return [
+            Mistake(" | ".join(row[name] for name in self.text_columns), row[column], answer.label, answer.score)
+            for answer, row in zip(predictions, rows, strict=True)
+            if answer.label != row[column]
+        ]
 
     def _label(self, row: Row, where: object) -> int:
         column = self.settings.label_column

@@ -85,6 +85,14 @@ class FillPrediction(Prediction):
     nll: float | None = None
     hits: float | None = None
 
+    def summary(self) -> str:
+        """The filled text, then the candidates of each mask."""
+        lines = [self.text]
+        for place in self.masks:
+            choices = "  ".join(f"{one.token!r} {one.score:.3f}" for one in place.candidates)
+            lines.append(f"  {place.start}-{place.end}: {choices}")
+        return "\n".join(lines)
+
 
 class MaskedLM(Task):
     """Predict the pieces behind masks with the tied embedding matrix."""
@@ -95,11 +103,6 @@ class MaskedLM(Task):
     main_metric = "nats_per_token"
     higher_is_better = False
     settings: MaskedLMSettings
-
-    @property
-    def text_columns(self) -> tuple[str, ...]:
-        """The column of the text."""
-        return (self.settings.text_column,)
 
     def build_head(self) -> MaskedLMHead:
         """Dense, GELU, LayerNorm, and the transposed embedding with a bias of its own."""
@@ -141,6 +144,7 @@ class MaskedLM(Task):
                     offsets=sequence.offsets,
                     targets=targets,
                     num_truncated=sequence.num_truncated,
+                    row=at,
                 )
             )
         return features
@@ -160,13 +164,38 @@ class MaskedLM(Task):
             loss = loss + self.settings.z_loss * squares.sum()
         return loss
 
-    def decode(self, logits: Tensor, features: Sequence[Features], rows: Sequence[Row]) -> list[FillPrediction]:
-        """The best pieces of each mask, and the likelihood of the true ones where they are known."""
+    def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[Any]:
+        """Of each text the likelihood of the hidden pieces, or the best pieces for its masks."""
+        del batch
         sizes = [len(one.targets[0]) if one.targets else 0 for one in features]
         return [
-            self._fill(part.float().log_softmax(-1), one, row[self.settings.text_column])
-            for one, row, part in zip(features, rows, logits.split_with_sizes(sizes), strict=True)
+            self._best(part.float().log_softmax(-1), one)
+            for one, part in zip(features, logits.split_with_sizes(sizes), strict=True)
         ]
+
+    def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> FillPrediction:
+        """The best pieces of each mask, and the likelihood of the true ones where they are known."""
+        text, one, found = row[self.settings.text_column], features[0], parts[0]
+        if isinstance(found, _Likelihood):
+            return FillPrediction(text, (), one.truncated_share, found.count, found.nll, found.hits)
+        assert one.targets is not None, "encode sets targets"
+        assert one.offsets is not None, "encode sets offsets"
+        spans = [(int(start), int(end)) for start, end in one.offsets[one.targets[0]]]
+        edits = [
+            [spelt(text, span, self.tokenizer.piece(piece), self.tokenizer.family) for piece, _ in choices]
+            for span, choices in zip(spans, found, strict=True)
+        ]
+        masks = [
+            Mask(
+                *span,
+                tuple(
+                    Candidate(self.tokenizer.piece(piece), score, put(text, [edit]))
+                    for (piece, score), edit in zip(choices, row_edits, strict=True)
+                ),
+            )
+            for span, choices, row_edits in zip(spans, found, edits, strict=True)
+        ]
+        return FillPrediction(put(text, [choices[0] for choices in edits]), tuple(masks), one.truncated_share)
 
     def score(self, predictions: Sequence[FillPrediction], rows: Sequence[Row]) -> dict[str, Any]:
         """Nats per masked token, perplexity and top-1 accuracy over the texts that were masked for scoring."""
@@ -217,38 +246,27 @@ class MaskedLM(Task):
             allowed_ids=self._allowed_ids,
         )
 
-    def _fill(self, log_probs: Tensor, features: Features, text: str) -> FillPrediction:
+    def _best(self, log_probs: Tensor, features: Features) -> "_Likelihood | list[list[tuple[int, float]]]":
         assert features.targets is not None, "encode sets targets"
-        assert features.offsets is not None, "encode sets offsets"
-        positions, labels = features.targets
+        labels = features.targets[1]
         if len(labels) and labels[0] >= 0:
             gold = torch.from_numpy(labels).to(log_probs.device)
-            return FillPrediction(
-                text,
-                (),
-                features.truncated_share,
-                num_scored=len(labels),
-                nll=-log_probs.gather(1, gold[:, None]).mean().item(),
-                hits=(log_probs.argmax(-1) == gold).float().mean().item(),
-            )
+            nll = -log_probs.gather(1, gold[:, None]).mean().item()
+            return _Likelihood(len(labels), nll, (log_probs.argmax(-1) == gold).float().mean().item())
         log_probs = log_probs.masked_fill(~self._fitting.to(log_probs.device), -torch.inf)
         values, ids = log_probs.topk(min(self.settings.top_k, int(self._fitting.sum())), dim=-1)
-        spans = [(int(start), int(end)) for start, end in features.offsets[positions]]
-        edits = [
-            [spelt(text, span, self.tokenizer.piece(piece), self.tokenizer.family) for piece in row]
-            for span, row in zip(spans, ids.tolist(), strict=True)
+        return [
+            list(zip(row, scores, strict=True)) for row, scores in zip(ids.tolist(), values.exp().tolist(), strict=True)
         ]
-        masks = [
-            Mask(
-                *span,
-                tuple(
-                    Candidate(self.tokenizer.piece(piece), score, put(text, [edit]))
-                    for piece, score, edit in zip(row, scores, choices, strict=True)
-                ),
-            )
-            for span, row, scores, choices in zip(spans, ids.tolist(), values.exp().tolist(), edits, strict=True)
-        ]
-        return FillPrediction(put(text, [choices[0] for choices in edits]), tuple(masks), features.truncated_share)
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """Of the pieces of one text that were hidden for scoring: how many, mean negative log-likelihood, share hit."""
+
+    count: int
+    nll: float
+    hits: float
 
 
 def spelt(text: str, span: tuple[int, int], piece: str, family: str) -> tuple[int, int, str]:

@@ -10,18 +10,17 @@ import numpy as np
 
 from unmask import storage
 from unmask.checkpoint import Model, load_model
-from unmask.config import resolve
-from unmask.data.batching import Batch, Features, shuffled_batches
-from unmask.data.infer import Columns, infer_columns, split_off
+from unmask.config import Settings, resolve
+from unmask.data.batching import Batch, Features, shuffled_batches, units_of
+from unmask.data.infer import split_off
 from unmask.data.rows import Table, read_table
 from unmask.errors import DataError, UsageError
-from unmask.evaluate import Evaluation, evaluate
+from unmask.evaluate import evaluate
 from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor, say_truncated
 from unmask.runtime import stoppable
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
-from unmask.tokenizer.load import Tokenizer
 from unmask.tokenizer.train import train
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
@@ -35,6 +34,7 @@ log = logging.getLogger("unmask")
 SCRATCH_VOCAB_SIZE = 8192
 SCRATCH_LR = 5e-4
 _KEEP = 2
+_COLUMNS = ("text_column", "pair_column", "label_column")
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,12 @@ class FinetuneResult:
 
 @dataclass(frozen=True)
 class _Data:
-    columns: Columns
+    """Rows to train on and to choose by, and what the task makes of them."""
+
     train: Table
     dev: Table
-    note: str
+    settings: Settings
+    notes: list[str]
 
 
 def finetune(
@@ -88,17 +90,13 @@ def finetune(
         ArtefactError: the model folder is missing or corrupt; nothing starts from random weights in silence.
     """
     kind = find_task(task)
-    if "labels" not in kind.settings_class.model_fields:
-        raise UsageError(
-            "no-finetuning", f"the task '{task}' is trained by `unmask pretrain`", expected="classification"
-        )
     start = load_model(model, head=kind.head_name) if model is not None else None
     settings = resolve(FinetuneSettings, {"optim": {"lr": _usual_lr(start)}}, *given)
     if start is not None and settings.model != ModelSettings():
         raise UsageError(
             "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
         )
-    data = _read(file, dev, settings)
+    data = _read(kind, file, dev, settings)
     inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     with Run.open(output, settings, inputs, keep=_KEEP) as run:
@@ -128,14 +126,15 @@ class _Finetuning:
         features = task.encode(self.data.train.rows, place=self.data.train.place, is_training=True)
         task.encode(self.data.dev.rows, place=self.data.dev.place, is_training=True)
         self._explain(task, features)
-        lengths = np.array([len(one) for one in features])
+        units = units_of(features, is_coupled=task.is_coupled)
+        lengths = np.array([sum(len(features[index]) for index in unit) for unit in units])
         per_epoch = len(shuffled_batches(lengths, batch_size=settings.batch_size, seed=settings.seed, epoch=0))
         max_steps = per_epoch * settings.epochs
         trainer = Trainer(task, settings.optim, max_steps=max_steps, machine=where, seed=settings.seed)
         self.state = self.run.restore(trainer) or self.state
         progress = Progress(self.run, trainer, settings.log_every)
         predictor = Predictor(task, where=where)
-        batches = () if self._is_over() else self._batches(task, features, lengths, trainer.step, per_epoch)
+        batches = () if self._is_over() else self._batches(task, features, units, lengths, trainer.step)
         with stoppable() as stop:
             for step in self.run.steps(trainer, batches, lambda: self.state, stop):
                 progress.show(step)
@@ -154,17 +153,10 @@ class _Finetuning:
         return bool(self.state["worse"] >= self.settings.patience)
 
     def _build(self, kind: type[Task], start: Model | None) -> Task:
-        columns, settings = self.data.columns, self.settings
-        values = {
-            "labels": columns.labels,
-            "text_column": columns.text,
-            "pair_column": columns.pair,
-            "label_column": columns.label,
-            "max_length": settings.data.max_length,
-            "head_dropout": settings.head_dropout,
-        }
+        settings = self.settings
         if start is None:
-            tokenizer = _scratch_tokenizer(self.data)
+            texts = [text for row in self.data.train.rows for text in kind.texts(row, self.data.settings)]
+            tokenizer = train(texts, vocab_size=SCRATCH_VOCAB_SIZE)
             config = resolve(
                 EncoderConfig,
                 settings.model.model_dump(),
@@ -178,7 +170,7 @@ class _Finetuning:
             )  # fmt: skip
         else:
             config, tokenizer = start.config, start.tokenizer
-        task = kind(config, tokenizer, kind.settings_class.model_validate(values))
+        task = kind(config, tokenizer, self.data.settings)
         task.encoder.set_attention_dropout(settings.attention_dropout)
         task.init_weights(settings.seed)
         if start is not None:
@@ -187,14 +179,9 @@ class _Finetuning:
         return task
 
     def _explain(self, task: Task, features: list[Features]) -> None:
-        columns, data, settings = self.data.columns, self.data, self.settings
-        text = " + ".join(task.text_columns)
-        log.info(
-            "text: %s | label: %s | %d classes: %s", text, columns.label, len(columns.labels), _some(columns.labels)
-        )
-        log.info(
-            "%d rows to train on, %d to choose the best epoch (%s)", len(data.train.rows), len(data.dev.rows), data.note
-        )
+        data, settings = self.data, self.settings
+        for note in data.notes:
+            log.info("%s", note)
         log.info(
             "up to %d epochs in batches of %d, learning rate %g",
             settings.epochs,
@@ -202,27 +189,29 @@ class _Finetuning:
             settings.optim.lr,
         )
         say_truncated(features)
-        known = {tuple(row[name] for name in task.text_columns) for row in data.train.rows}
-        shared = sum(tuple(row[name] for name in task.text_columns) in known for row in data.dev.rows)
+        known = {tuple(task.texts(row, task.settings)) for row in data.train.rows}
+        shared = sum(tuple(task.texts(row, task.settings)) in known for row in data.dev.rows)
         if shared:
             log.warning(
-                "%d of %d dev texts stand in the training rows too: the scores flatter", shared, len(data.dev.rows)
+                "%d of %d dev texts are among the training rows too: scores flatter", shared, len(data.dev.rows)
             )
 
     def _batches(
-        self, task: Task, features: list[Features], lengths: np.ndarray, step: int, per_epoch: int
+        self, task: Task, features: list[Features], units: list[np.ndarray], lengths: np.ndarray, step: int
     ) -> Iterator[list[Batch]]:
+        epoch, size, seed = 0, self.settings.batch_size, self.settings.seed
         while True:
-            epoch, first = divmod(step, per_epoch)
-            order = shuffled_batches(lengths, batch_size=self.settings.batch_size, seed=self.settings.seed, epoch=epoch)
-            for rows in order[first:]:
-                yield [task.collate([features[row] for row in part]) for part in self._cut(rows, lengths)]
-            step = (epoch + 1) * per_epoch
+            order = shuffled_batches(lengths, batch_size=size, seed=seed, epoch=epoch)
+            for chosen in order[step:]:
+                parts = [np.concatenate([units[place] for place in part]) for part in self._cut(chosen, lengths)]
+                yield [task.collate([features[index] for index in part]) for part in parts]
+            step = max(0, step - len(order))
+            epoch += 1
 
-    def _cut(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    def _cut(self, units: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """A batch in as many parts as `max_tokens` asks for."""
-        num_parts = -(-int(lengths[rows].sum()) // self.settings.max_tokens)
-        return np.array_split(rows, min(num_parts, len(rows)))
+        num_parts = -(-int(lengths[units].sum()) // self.settings.max_tokens)
+        return np.array_split(units, min(num_parts, len(units)))
 
     def _evaluate(self, predictor: Predictor, step: int, per_epoch: int) -> None:
         result = evaluate(predictor, self.data.dev)
@@ -249,28 +238,40 @@ class _Finetuning:
             task = trainer.task.cpu()
             result = evaluate(Predictor(task), self.data.dev)
             self.run.log("final", step=trainer.step, best_step=best_step, scores=result.scores)
-            write_report(self.run, "Fine-tuning", result.scores, _worst(result, self.data, task))
+            mistakes = task.mistakes(result.predictions, self.data.dev.rows)
+            write_report(self.run, "Fine-tuning", result.scores, mistakes)
             fingerprint = storage.digest(self.data.train.path)
             write_model(self.run, task, self.settings, {self.data.train.path.name: fingerprint})
 
 
-def _read(file: Path, dev: Path | None, settings: FinetuneSettings) -> _Data:
+def _read(kind: type[Task], file: Path, dev: Path | None, settings: FinetuneSettings) -> _Data:
     asked = settings.data
-    named = [name for name in (asked.text_column, asked.pair_column, asked.label_column) if name is not None]
-    table = read_table(file, named if asked.text_column and asked.label_column else None)
-    columns = infer_columns(table, text=asked.text_column, pair=asked.pair_column, label=asked.label_column)
+    named = {name: value for name in _COLUMNS if (value := getattr(asked, name)) is not None}
+    table = read_table(file, [*named.values()] if {"text_column", "label_column"} <= named.keys() else None)
+    understood = kind.understand(table, named)
+    common = {"max_length": asked.max_length, "head_dropout": settings.head_dropout}
+    common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
+    chosen = resolve(kind.settings_class, understood.settings, common, settings.options, place="[options]")
     if dev is not None:
-        used = [name for name in (columns.text, columns.pair, columns.label) if name is not None]
-        return _Data(columns, table, read_table(dev, used), str(dev))
-    rest, chosen = split_off([row[columns.label] for row in table.rows], asked.dev_share, seed=settings.seed)
-    if not chosen:
+        columns = [value for name in _COLUMNS if (value := getattr(chosen, name, None)) is not None]
+        given = read_table(dev, columns if table.form == "table" else None)
+        note = f"{len(table.rows)} rows to train on, {len(given.rows)} to choose the best epoch ({dev})"
+        return _Data(table, given, chosen, [*understood.notes, note])
+    rest, held = split_off(
+        [kind.stratum(row, chosen) for row in table.rows],
+        asked.dev_share,
+        seed=settings.seed,
+        groups=[kind.group(row, chosen) for row in table.rows],
+    )
+    if not held:
         raise DataError(
             "too-few-rows",
             "no label has two rows, so none can be held out",
             place=file,
             remedy="add rows, or give a file of their own for the choice of the best epoch: --dev FILE",
         )
-    return _Data(columns, _part(table, rest), _part(table, chosen), "split off")
+    note = f"{len(rest)} rows to train on, {len(held)} to choose the best epoch (split off)"
+    return _Data(table.part(rest), table.part(held), chosen, [*understood.notes, note])
 
 
 def _fingerprint(model: Path | None) -> str:
@@ -280,39 +281,9 @@ def _fingerprint(model: Path | None) -> str:
     return "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
 
 
-def _part(table: Table, indices: list[int]) -> Table:
-    return Table(
-        table.path, table.columns, [table.rows[index] for index in indices], [table.lines[index] for index in indices]
-    )
-
-
 def _usual_lr(start: Model | None) -> float:
     """The field's usual peak learning rates: smaller for wider networks (Liu et al. 2019, Turc et al. 2019)."""
     if start is None:
         return SCRATCH_LR
     width = start.config.hidden_size
     return 1e-5 if width >= 1024 else 2e-5 if width >= 768 else 5e-5 if width >= 512 else 1e-4
-
-
-def _scratch_tokenizer(data: _Data) -> Tokenizer:
-    columns = [name for name in (data.columns.text, data.columns.pair) if name is not None]
-    texts = [row[name] for row in data.train.rows for name in columns]
-    return train(texts, vocab_size=SCRATCH_VOCAB_SIZE)
-
-
-def _worst(result: Evaluation, data: _Data, task: Task, count: int = 20) -> list[dict[str, Any]]:
-    wrong = [
-        {
-            "text": " | ".join(row[name] for name in task.text_columns)[:300],
-            "label": row[data.columns.label],
-            "answer": answer.label,
-            "score": answer.score,
-        }
-        for row, answer in zip(data.dev.rows, result.predictions, strict=True)
-        if answer.label != row[data.columns.label]
-    ]
-    return sorted(wrong, key=lambda one: -one["score"])[:count]
-
-
-def _some(names: tuple[str, ...], count: int = 6) -> str:
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from unmask import storage
+from unmask.tasks.base import Mistake
 from unmask.train.run import Run
+
+_SHOWN = 20
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c1e21; }
@@ -20,14 +23,14 @@ pre { padding: 1rem; overflow-x: auto } figure { margin: 0 } figcaption { margin
 """
 
 
-def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[dict[str, Any]] = ()) -> None:
+def write_report(run: Run, title: str, scores: dict[str, Any], mistakes: Sequence[Mistake] = ()) -> None:
     """Write `RUN/report.html`.
 
     Args:
         run: whose events are drawn.
         title: first words of the page.
         scores: final metrics; a confusion matrix and per-class scores become tables.
-        errors: the most certain wrong answers: `text`, `label`, `answer`, `score`.
+        mistakes: the wrong answers; the most certain ones are shown.
     """
     steps, evaluations = run.events("step"), run.events("evaluation")
     metric = next((name for name in ("loss", "accuracy") if evaluations and name in evaluations[0]), None)
@@ -41,8 +44,9 @@ def write_report(run: Run, title: str, scores: dict[str, Any], errors: Sequence[
         parts += ["<h2>Classes</h2>", _classes(scores["per_class"])]
     if "confusion" in scores and len(scores["labels"]) <= 30:
         parts += ["<h2>Confusion (rows: label, columns: answer)</h2>", _confusion(scores)]
-    if errors:
-        rows = [[one["text"], one["label"], one["answer"], _number(one["score"])] for one in errors]
+    if mistakes:
+        worst = sorted(mistakes, key=lambda one: -one.score)[:_SHOWN]
+        rows = [[one.text[:300], one.label, one.answer, _number(one.score)] for one in worst]
         parts += ["<h2>Most certain errors</h2>", _table(["text", "label", "answer", "score"], rows)]
     curves = [
         f"<figure><figcaption>{heading}</figcaption>{_curve([(one['step'], one[key]) for one in series])}</figure>"

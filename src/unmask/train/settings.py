@@ -1,6 +1,6 @@
 """Settings of pre-training and fine-tuning; recipes and flags fill them. Imports no torch, so that `--help` is fast."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -175,6 +175,8 @@ class FinetuneSettings(Settings):
     """Dropout before both layers of the head; fairseq used 0."""
     attention_dropout: Share = 0.0
     """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the task itself, such as `--options.stride 128`; docs/reference/settings.md lists them by task."""
     data: ColumnSettings = ColumnSettings()
     """The columns."""
     optim: FinetuneOptimSettings = FinetuneOptimSettings()

@@ -86,3 +86,13 @@ def test_labels_that_only_look_like_numbers_are_names(label: str) -> None:
 def test_a_fold_or_an_id_is_no_label() -> None:
     rows = [f"{n},text number {n},{n % 3},{'yes' if n % 2 else 'no'}" for n in range(30)]
     assert infer_columns(table("id,body,fold,verdict", *rows)).label == "verdict"
+
+
+def test_rows_of_one_group_stay_together() -> None:
+    groups = [None, "a", "a", None, "b", "b", "b", None, "a", "c"]
+    rest, held = split_off([""] * 10, 0.4, seed=1, groups=groups)
+    assert sorted(rest + held) == list(range(10))
+    assert held, "some rows are held out"
+    for name in "abc":
+        rows = {index for index, group in enumerate(groups) if group == name}
+        assert rows <= set(rest) or rows <= set(held)

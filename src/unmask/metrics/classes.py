@@ -1,10 +1,11 @@
-"""Scores: arrays in, plain numbers out; thin over scikit-learn."""
+"""Scores of a classifier; thin over scikit-learn."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from sklearn import metrics as sk
+
+from unmask.metrics.intervals import bootstrap
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,3 @@ def classification(gold: list[str], predicted: list[str], labels: list[str]) -> 
         confusion=sk.confusion_matrix(gold, predicted, labels=labels).tolist(),
         labels=list(labels),
     )
-
-
-def bootstrap(values: np.ndarray, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean.
-
-    Args:
-        values: one number a row, (N,).
-        resamples: drawn samples.
-        level: share of the samples inside the interval.
-        seed: of the draw, so that the same rows give the same interval.
-    """
-    found = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", batch=16, rng=seed
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)

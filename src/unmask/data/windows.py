@@ -1,0 +1,71 @@
+"""Long texts as overlapping windows, the same for all tasks, in training and use: nothing is cut off in silence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unmask.tokenizer.load import Pieces, Sequence, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of a text as the model takes it.
+
+    Attributes:
+        sequence: with special tokens, and with the text that stays the same in all windows.
+        start: first piece of the moving text that is in it.
+        end: piece behind the last one.
+        first: place of that first piece in `sequence.input_ids`.
+    """
+
+    sequence: Sequence
+    start: int
+    end: int
+    first: int
+
+
+def windows(
+    tokenizer: Tokenizer,
+    text: Pieces,
+    *,
+    max_length: int,
+    stride: int,
+    fixed: Pieces | None = None,
+    is_last: bool = True,
+) -> Iterator[Window]:
+    """Cut a text into windows that overlap.
+
+    Args:
+        tokenizer: puts the special tokens.
+        text: the text that moves; an empty one gives one window.
+        max_length: the most tokens of a window, special tokens included.
+        stride: pieces from the start of one window to that of the next; no more than fit, so that none is skipped.
+        fixed: a text that stands whole in every window, such as a question; at most half of the room is left to it.
+        is_last: whether the moving text is the second of the pair.
+
+    Yields:
+        The windows, in order; the last one ends with the text.
+    """
+    room = max_length - tokenizer.num_special(fixed is not None)
+    held = None if fixed is None else _part(fixed, 0, min(len(fixed.ids), room // 2))
+    room -= 0 if held is None else len(held.ids)
+    step = max(1, min(stride, room))
+    start = 0
+    while True:
+        end = min(len(text.ids), start + room)
+        piece = _part(text, start, end)
+        if held is None:
+            sequence = tokenizer.assemble(piece, max_length=max_length)
+        elif is_last:
+            sequence = tokenizer.assemble(held, piece, max_length=max_length)
+        else:
+            sequence = tokenizer.assemble(piece, held, max_length=max_length)
+        owner = int(held is not None and is_last)
+        owned = (sequence.sequence_ids == owner).nonzero()[0]
+        yield Window(sequence, start, end, int(owned[0]) if len(owned) else 1)
+        if end >= len(text.ids):
+            return
+        start += step
+
+
+def _part(pieces: Pieces, start: int, end: int) -> Pieces:
+    return Pieces(pieces.ids[start:end], pieces.offsets[start:end], pieces.word_starts[start:end])

@@ -1,0 +1,1 @@
+"""Scores: arrays in, plain numbers out; one file a kind of task."""

@@ -1,0 +1,19 @@
+"""How sure a score is: intervals by resampling the rows."""
+
+import numpy as np
+from scipy import stats
+
+
+def bootstrap(values: np.ndarray, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean.
+
+    Args:
+        values: one number a row, (N,).
+        resamples: drawn samples.
+        level: share of the samples inside the interval.
+        seed: of the draw, so that the same rows give the same interval.
+    """
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", batch=16, rng=seed
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
