@@ -193,6 +193,11 @@ class Task(nn.Module, ABC):
     def score(self, predictions: Sequence[Any], rows: Sequence[Row]) -> dict[str, Any]:
         """Compare predictions with the labels in the rows; `main_metric` is one of the keys."""
 
+    def row_scores(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[float] | None:
+        """How right each answer is, from 0 to 1; `None` where only many rows together have a score."""
+        del predictions, rows
+        return None
+
     def mistakes(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[Mistake]:
         """The wrong answers, in the order of the rows."""
         del predictions, rows
