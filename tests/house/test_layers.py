@@ -11,7 +11,7 @@ from tests.house.source import Module, imports, modules
 ROWS = [
     {"errors"},
     {"disk"},
-    {"config", "runtime", "storage", "metrics"},
+    {"config", "runtime", "storage", "metrics", "pages"},
     {"tokenizer", "model"},
     {"data", "checkpoint"},
     {"tasks"},

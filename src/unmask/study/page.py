@@ -3,8 +3,7 @@
 import html
 from collections.abc import Iterator
 
-import numpy as np
-
+from unmask import pages
 from unmask.study.batches import KEPT, MASKED, RANDOM, SPECIAL, BatchStats, BlockView, GlobalBatch
 from unmask.study.show import DOCUMENT, SENTENCE, borders, pieces, ranges, readable, title
 from unmask.tokenizer.load import Tokenizer
@@ -12,11 +11,7 @@ from unmask.tokenizer.load import Tokenizer
 _CLASSES = {MASKED: "masked", RANDOM: "random", KEPT: "kept", SPECIAL: "special"}
 _RULER_TOKENS = 16
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1c1e21; }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } h3 { font-size: .9rem; font-weight: 600 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-td, th { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left } .odd td { background: #fde2e1; font-weight: 600 }
+.odd td { background: #fde2e1; font-weight: 600 }
 .block { background: #fafafa; border: 1px solid #ddd; padding: .6rem .9rem; line-height: 2.6; font-size: 1rem }
 .word { border-bottom: 2px solid #b8bec6 } .word > span + span { border-left: 1px dotted #6b7280; margin-left: 1px }
 .masked, .random, .kept { color: #fff; border-radius: 3px; padding: 0 .15rem }
@@ -25,7 +20,7 @@ th:first-child, td:first-child { text-align: left } .odd td { background: #fde2e
 .second { background: #fff4d6 } rt { color: #374151; font-size: .65rem } .at { color: #9aa1ab; font-size: .6rem }
 .sentence { color: #9aa1ab; padding: 0 .3rem } .document { border-top: 2px dashed #b45309; margin: .4rem 0 }
 .document span { color: #b45309; font-size: .75rem; float: right; line-height: 1.2 }
-.bar { background: #94a3b8; height: .8rem } figure { margin: 0 } .legend > * { margin-right: 1.2rem }
+.legend > * { margin-right: 1.2rem }
 """
 
 
@@ -42,11 +37,8 @@ def page(batch: GlobalBatch, *, texts: int) -> str:
         f"<div class=block>{''.join(_block(view, batch.tokenizer))}</div>"
         for view in batch.views[:texts]
     )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(heading)}</title>"
-        f"<style>{_STYLE}</style><h1>{html.escape(heading)}</h1>{_figures(batch.stats)}"
-        f"<h2>Blocks</h2>{_legend(batch.tokenizer)}{blocks}</html>\n"
-    )
+    parts = [f"<h1>{html.escape(heading)}</h1>{_figures(batch.stats)}", "<h2>Blocks</h2>", _legend(batch.tokenizer)]
+    return pages.page(heading, [*parts, blocks], style=_STYLE)
 
 
 def _figures(found: BatchStats) -> str:
@@ -67,21 +59,12 @@ def _figures(found: BatchStats) -> str:
     }
     odd = any(one.is_odd for one in found.shares)
     alarm = "<p><b>A red share is not what the settings ask for: chance alone hardly makes it.</b>" if odd else ""
-    table = "".join(f"<tr><td>{name}<td>{value}</tr>" for name, value in others.items())
+    counted = ranges(found.lengths, bins=12)
+    lengths = pages.bars([(f"{low} to {high}", count, f"{count:,}") for low, high, count in counted])
     return (
         "<h2>Proportions</h2><table><tr><th>tokens<th>count<th>share<th>wanted<th>p</tr>"
-        f"{rows}</table>{alarm}<h2>Packing</h2><table>{table}</table><h2>Tokens of a block</h2>{_bars(found.lengths)}"
+        f"{rows}</table>{alarm}<h2>Packing</h2>{pages.table(others.items())}<h2>Tokens of a block</h2>{lengths}"
     )
-
-
-def _bars(lengths: np.ndarray) -> str:
-    counted = ranges(lengths, bins=12)
-    highest = max(count for _, _, count in counted)
-    rows = (
-        f"<tr><td>{low} to {high}<td>{count}<td><div class=bar style=width:{count / highest * 20:.2f}rem></div></tr>"
-        for low, high, count in counted
-    )
-    return f"<table>{''.join(rows)}</table>"
 
 
 def _legend(tokenizer: Tokenizer) -> str:

@@ -148,6 +148,11 @@ class Classification(Task):
         gold = [row[self.settings.label_column] for row in rows]
         return asdict(classification(gold, [one.label for one in predictions], self.labels))
 
+    def row_scores(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> list[float]:
+        """1 for a right answer."""
+        column = self.settings.label_column
+        return [float(answer.label == row[column]) for answer, row in zip(predictions, rows, strict=True)]
+
     def mistakes(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> list[Mistake]:
         """Rows that got another class than theirs."""
         column = self.settings.label_column

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from unmask.tasks.base import Mark, Mistake
+from unmask.train.answers import Answers, Group
 from unmask.train.finish import write_model
 from unmask.train.report import write_report
 from unmask.train.run import Run
@@ -18,7 +20,10 @@ SCORES = {
     "confusion": [[1, 1], [0, 2]],
     "labels": ["<i>bad</i>", "good"],
 }
-ERROR = {"text": "<script>alert(1)</script>", "label": "<i>bad</i>", "answer": "good", "score": 0.98}
+MARKS = (Mark(0, 8, "<b>", True), Mark(0, 8, "<b>", False), Mark(8, 12, "answer", False))
+ERROR = Mistake("<script>alert(1)</script>", "<i>bad</i>", "good", 0.98, MARKS)
+GROUPS = [Group(0.0, 0.5, 4, 0.3, 0.25), Group(0.5, 1.0, 4, 0.8, 0.75)]
+ANSWERS = Answers([ERROR], 7, GROUPS, GROUPS)
 
 
 class Tags(html.parser.HTMLParser):
@@ -48,13 +53,15 @@ def run(tmp_path: Path):
 
 
 def test_the_page_shows_scores_and_escapes_data(run: Run) -> None:
-    write_report(run, "Fine-tuning", SCORES, [ERROR])
+    write_report(run, "Fine-tuning", SCORES, ANSWERS)
     page = Tags()
     page.feed((run.folder / "report.html").read_text("utf-8"))
     assert not {"script", "i", "b"} & set(page.tags)
-    assert page.tags.count("svg") == 5
-    for word in ("0.75", "0.5000 to 1.0000", "<script>alert(1)</script>", "<i>bad</i>", "0.98"):
+    assert page.tags.count("svg") == 6
+    for word in ("0.75", "0.5000 to 1.0000", "<script>", "<i>bad</i>", "0.98", "1 of 7 wrong"):
         assert any(word in text for text in page.words), word
+    assert page.tags.count("mark") == 2
+    assert "rgba(22,163,74,0.38)" in (run.folder / "report.html").read_text("utf-8"), "half of a row is right"
 
 
 def test_the_card_says_what_was_trained_and_how_well(run: Run) -> None:
