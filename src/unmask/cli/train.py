@@ -56,21 +56,21 @@ def finetune(
     output: Path | None = None,
     dev: Path | None = None,
     model: Path | None = None,
-    task: str = "classification",
+    task: str | None = None,
     recipe: str | None = None,
     settings: Annotated[FinetuneSettings, Parameter(name="*")] = FinetuneSettings(),  # noqa: B008
 ) -> None:
-    """Fine-tune a model on a file of labelled rows: CSV, TSV, JSONL or Parquet, compressed or not.
+    """Fine-tune a model on a file of labelled rows: CSV, TSV, JSONL, Parquet and the published formats of each task.
 
-    Text and label columns are inferred and printed. The same command again goes on with an unfinished run.
-    RUN/model is the finished model folder.
+    What the file is, its columns and the task are inferred and printed. The same command again goes on with an
+    unfinished run. RUN/model is the finished model folder.
 
     Args:
-        file: Rows to train on.
+        file: Rows to train on, or a folder with one file for training and perhaps one for dev.
         output: Run folder; by default `runs/` and the name of FILE.
-        dev: Rows to choose the best epoch on; by default a share of FILE is split off.
+        dev: Rows to choose the best epoch on; by default the dev file in FILE, or a share of the rows is split off.
         model: Model folder to start from; by default small random weights.
-        task: Name of the task, or module:Class.
+        task: Name of the task, or module:Class; by default what the rows are for.
         recipe: Name of a recipe, or a TOML file; flags win over it.
     """
     output = output or Path("runs") / file.name.partition(".")[0]

@@ -39,7 +39,7 @@ def predict(
     """
     columns = {"text_column": text_column, "pair_column": pair_column}
     predictor = heavy("unmask.predict:Predictor").load(model, task=task, columns=columns)
-    rows = _rows(predictor.task.text_columns, texts, pair or [], file)
+    rows = _rows(predictor.task, texts, pair or [], file)
     while chunk := list(itertools.islice(rows, _CHUNK)):
         for (_, row), answer in zip(chunk, _answers(predictor, chunk), strict=False):
             say(_record(row, answer) if json else _line(row, answer))
@@ -68,7 +68,7 @@ def evaluate(
     """
     columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
     predictor = heavy("unmask.predict:Predictor").load(model, task=task, columns=columns)
-    table = heavy("unmask.data.rows:read_table")(file, predictor.task.columns)
+    table = heavy("unmask.data.recognise:read_rows")(file, predictor.task.columns, predictor.task.form)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:
         say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
@@ -123,15 +123,16 @@ def _answers(predictor: Any, chunk: list[Placed]) -> Iterator[Any]:
         raise
 
 
-def _rows(columns: tuple[str, ...], texts: tuple[str, ...], pairs: list[str], file: Path | None) -> Iterator[Placed]:
+def _rows(task: Any, texts: tuple[str, ...], pairs: list[str], file: Path | None) -> Iterator[Placed]:
+    columns = task.text_columns
     if (pairs and len(pairs) != len(texts)) or (file is not None and texts):
         raise UsageError(
             "unmatched-texts",
             f"{len(texts)} texts, {len(pairs)} second texts" + (" and a file" if file else ""),
             remedy="give one --pair for each TEXT, and either texts or --file",
         )
-    if file is not None and file.suffix != ".txt":
-        table = heavy("unmask.data.rows:read_table")(file, columns)
+    if file is not None and (file.suffix != ".txt" or task.form != "table"):
+        table = heavy("unmask.data.recognise:read_rows")(file, columns, task.form)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))
         return
     if texts:

@@ -185,6 +185,17 @@ def read_bytes(path: Path) -> bytes:
     return b"".join(blocks)
 
 
+def read_head(path: Path, size: int = 8192) -> str:
+    """The first characters of a file, decompressed; what is not UTF-8 is replaced, because they are only looked at.
+
+    Raises:
+        DataError: it cannot be opened, or is a damaged archive.
+    """
+    with _opened(Path(path)) as (stream, raw):
+        block = _read_block(stream, raw, Path(path), 1)
+    return block.removeprefix(_BOM)[: 4 * size].decode("utf-8", "replace")[:size]
+
+
 def parse_json(path: Path, line: int, text: str, decoder: json.JSONDecoder) -> dict[str, object]:
     """Decode one line of JSON Lines.
 

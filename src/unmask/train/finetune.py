@@ -13,7 +13,8 @@ from unmask.checkpoint import Model, load_model
 from unmask.config import Settings, resolve
 from unmask.data.batching import Batch, Features, shuffled_batches, units_of
 from unmask.data.infer import split_off
-from unmask.data.rows import Table, read_table
+from unmask.data.recognise import find_splits, read_rows
+from unmask.data.rows import Form, Table
 from unmask.errors import DataError, UsageError
 from unmask.evaluate import evaluate
 from unmask.model.config import EncoderConfig
@@ -21,13 +22,15 @@ from unmask.predict import Predictor, say_truncated
 from unmask.runtime import stoppable
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
+from unmask.tasks.choose import choose
 from unmask.tokenizer.train import train
+from unmask.train.answers import look_at
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
 from unmask.train.progress import Progress
 from unmask.train.report import write_report
 from unmask.train.run import Run
-from unmask.train.settings import FinetuneSettings, ModelSettings
+from unmask.train.settings import ColumnSettings, FinetuneSettings, ModelSettings
 
 log = logging.getLogger("unmask")
 
@@ -72,23 +75,29 @@ def finetune(
     *,
     dev: Path | None = None,
     model: Path | None = None,
-    task: str = "classification",
+    task: str | None = None,
     given: tuple[dict[str, Any], ...] = (),
 ) -> FinetuneResult:
     """Train a task on a file of rows; the same call again goes on where it ended.
 
     Args:
-        file: CSV, TSV, JSONL or Parquet with a text column and a label column.
+        file: labelled rows in any format that is read, or a folder with one such file for training.
         output: the run folder.
-        dev: rows to choose the best epoch on; by default a share of `file` is split off.
+        dev: rows to choose the best epoch on; by default the folder's file, or a share of `file` that is split off.
         model: folder to start from; by default small random weights, and a tokenizer trained on the texts.
-        task: name in `TASKS`, or `module:Class`.
+        task: name in `TASKS`, or `module:Class`; by default what the rows are for.
         given: layers of settings, such as a recipe and flags.
 
     Raises:
         DataError: a row, column or label is wrong; its line is named.
         ArtefactError: the model folder is missing or corrupt; nothing starts from random weights in silence.
     """
+    if file.is_dir():
+        splits = find_splits(file)
+        file, dev = splits.train, dev or splits.dev
+    asked = resolve(FinetuneSettings, *given).data
+    table = _table(file, asked, find_task(task).form if task else None)
+    task = task or _choose(table, asked)
     kind = find_task(task)
     start = load_model(model, head=kind.head_name) if model is not None else None
     settings = resolve(FinetuneSettings, {"optim": {"lr": _usual_lr(start)}}, *given)
@@ -96,7 +105,7 @@ def finetune(
         raise UsageError(
             "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
         )
-    data = _read(kind, file, dev, settings)
+    data = _read(kind, table, dev, settings)
     inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     with Run.open(output, settings, inputs, keep=_KEEP) as run:
@@ -238,23 +247,37 @@ class _Finetuning:
             task = trainer.task.cpu()
             result = evaluate(Predictor(task), self.data.dev)
             self.run.log("final", step=trainer.step, best_step=best_step, scores=result.scores)
-            mistakes = task.mistakes(result.predictions, self.data.dev.rows)
-            write_report(self.run, "Fine-tuning", result.scores, mistakes)
+            found = look_at(task, result.predictions, self.data.dev.rows)
+            write_report(self.run, "Fine-tuning", result.scores, found)
             fingerprint = storage.digest(self.data.train.path)
             write_model(self.run, task, self.settings, {self.data.train.path.name: fingerprint})
 
 
-def _read(kind: type[Task], file: Path, dev: Path | None, settings: FinetuneSettings) -> _Data:
+def _table(file: Path, asked: ColumnSettings, form: Form | None) -> Table:
+    """Rows of a file, of the named columns only where text and label are both named."""
+    named = _named(asked)
+    return read_rows(file, [*named.values()] if {"text_column", "label_column"} <= named.keys() else None, form)
+
+
+def _choose(table: Table, asked: ColumnSettings) -> str:
+    task = choose(table, _named(asked))
+    log.info("task: %s, by the look of %s; another one: --task NAME", task, table.path.name)
+    return task
+
+
+def _named(asked: ColumnSettings) -> dict[str, str]:
+    return {name: value for name in _COLUMNS if (value := getattr(asked, name)) is not None}
+
+
+def _read(kind: type[Task], table: Table, dev: Path | None, settings: FinetuneSettings) -> _Data:
     asked = settings.data
-    named = {name: value for name in _COLUMNS if (value := getattr(asked, name)) is not None}
-    table = read_table(file, [*named.values()] if {"text_column", "label_column"} <= named.keys() else None)
-    understood = kind.understand(table, named)
+    understood = kind.understand(table, _named(asked))
     common = {"max_length": asked.max_length, "head_dropout": settings.head_dropout}
     common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
     chosen = resolve(kind.settings_class, understood.settings, common, settings.options, place="[options]")
     if dev is not None:
         columns = [value for name in _COLUMNS if (value := getattr(chosen, name, None)) is not None]
-        given = read_table(dev, columns if table.form == "table" else None)
+        given = read_rows(dev, columns if table.form == "table" else None, table.form)
         note = f"{len(table.rows)} rows to train on, {len(given.rows)} to choose the best epoch ({dev})"
         return _Data(table, given, chosen, [*understood.notes, note])
     rest, held = split_off(
@@ -267,7 +290,7 @@ def _read(kind: type[Task], file: Path, dev: Path | None, settings: FinetuneSett
         raise DataError(
             "too-few-rows",
             "no label has two rows, so none can be held out",
-            place=file,
+            place=table.path,
             remedy="add rows, or give a file of their own for the choice of the best epoch: --dev FILE",
         )
     note = f"{len(rest)} rows to train on, {len(held)} to choose the best epoch (split off)"

@@ -1,0 +1,114 @@
+"""What is in a labelled file: the one door through which training, evaluation and prediction read rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unmask.data.files import kind, read_head
+from unmask.data.rows import Form, Table, read_table
+from unmask.errors import DataError
+
+TRAIN_NAMES = ("train", "training")
+DEV_NAMES = ("dev", "val", "valid", "validation", "testa", "development")
+TEST_NAMES = ("test", "testb")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A file format other than tables.
+
+    Attributes:
+        form: of its rows.
+        looks_like: whether a file with this path and these first characters is one.
+        read: the file's rows.
+    """
+
+    form: Form
+    looks_like: Callable[[Path, str], bool]
+    read: Callable[[Path], Table]
+
+
+# Asked in this order; what none of them takes is a table.
+READERS: tuple[Reader, ...] = ()
+
+
+def read_rows(path: Path | str, columns: Sequence[str] | None = None, form: Form | None = None) -> Table:
+    """Read the rows of a file, whatever its format.
+
+    Args:
+        path: the file, compressed or not.
+        columns: for tables, the columns to read; default: all.
+        form: what the rows have to be; by default what the file looks like.
+
+    Raises:
+        DataError: the file is damaged, has no rows, or does not look like the form that is asked for.
+    """
+    path = Path(path)
+    if form == "table" or kind(path) == ".parquet":
+        return read_table(path, columns)
+    head = read_head(path)
+    for reader in READERS:
+        if form in (None, reader.form) and reader.looks_like(path, head):
+            return reader.read(path)
+    if form is not None:
+        raise DataError(
+            "other-form",
+            f"the file does not look like {_NAMES[form]}",
+            place=path,
+            value=head[:80],
+            remedy="docs/guides/check-your-data.md shows each format; `unmask debug data FILE` says what a file is",
+        )
+    return read_table(path, columns)
+
+
+_NAMES: dict[Form, str] = {
+    "table": "a table",
+    "tagged": "text with labelled words or spans",
+    "questions": "questions about texts",
+    "choices": "questions with choices",
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Files of one data set.
+
+    Attributes:
+        train: to learn from.
+        dev: to choose by.
+        test: to score once.
+    """
+
+    train: Path
+    dev: Path | None
+    test: Path | None
+
+
+def find_splits(folder: Path) -> Splits:
+    """Find the files of a data set by their names: train, dev (val, valid, validation, testa) and test.
+
+    Raises:
+        DataError: there is not exactly one file for training.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    train = _named(files, TRAIN_NAMES)
+    if len(train) != 1:
+        raise DataError(
+            "no-train-file" if not train else "several-train-files",
+            f"the folder has {len(train) or 'no'} files with '{TRAIN_NAMES[0]}' in their names",
+            place=folder,
+            value=", ".join(path.name for path in train or files)[:200],
+            expected="one file for training, and perhaps one each with dev and test in their names",
+            remedy="name the file itself, and --dev FILE",
+        )
+    dev, test = _named(files, DEV_NAMES), _named(files, TEST_NAMES)
+    return Splits(train[0], dev[0] if len(dev) == 1 else None, test[0] if len(test) == 1 else None)
+
+
+def _named(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Files one of whose words is one of the names: `train.tsv`, `sts-train.csv`, `eng.testa`, `stsa.binary.train`."""
+    return [path for path in files if any(name in _words(path) for name in names)]
+
+
+def _words(path: Path) -> list[str]:
+    return path.name.lower().replace("-", ".").replace("_", ".").split(".")

@@ -1,0 +1,69 @@
+"""One door for every file of rows."""
+
+from pathlib import Path
+
+import pytest
+
+from unmask.data import recognise
+from unmask.data.recognise import Reader, find_splits, read_rows
+from unmask.data.rows import Table
+from unmask.errors import DataError
+
+
+def test_what_no_reader_knows_is_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\na,1\n")
+    table = read_rows(path)
+    assert (table.form, table.rows) == ("table", [{"text": "a", "label": "1"}])
+    assert read_rows(path, ["text"]).rows == [{"text": "a"}]
+
+
+def test_readers_are_asked_in_their_order_and_by_their_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "a,1\n" * 10_000)
+    heads = []
+
+    def reader(form: recognise.Form, mark: str) -> Reader:
+        def looks_like(_path: Path, head: str) -> bool:
+            heads.append(head)
+            return mark in head
+
+        return Reader(form, looks_like, lambda path: Table(path, (), [{"form": form}], [1], form))
+
+    monkeypatch.setattr(recognise, "READERS", (reader("tagged", "@"), reader("questions", "t"), reader("choices", "l")))
+    assert read_rows(path).form == "questions"
+    assert read_rows(path, form="choices").form == "choices"
+    assert read_rows(path, form="table").form == "table"
+    with pytest.raises(DataError) as caught:
+        read_rows(path, form="tagged")
+    assert (caught.value.code, caught.value.details["place"]) == ("other-form", path)
+    assert {len(head) for head in heads} == {8192}
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["train.tsv", "dev.tsv", "test.tsv", ".hidden"], ("train.tsv", "dev.tsv", "test.tsv")),
+        (["sts-train.csv", "sts-dev.csv", "readme.txt"], ("sts-train.csv", "sts-dev.csv", None)),
+        (["eng.train", "eng.testa", "eng.testb"], ("eng.train", "eng.testa", "eng.testb")),
+        (["train.csv", "validation.csv"], ("train.csv", "validation.csv", None)),
+        (["TREC.train.all", "TREC.test.all"], ("TREC.train.all", None, "TREC.test.all")),
+        (["train.tsv", "dev_a.tsv", "dev_b.tsv"], ("train.tsv", None, None)),
+    ],
+)
+def test_splits_are_found_by_their_names(tmp_path: Path, names: list[str], found: tuple[str | None, ...]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    splits = find_splits(tmp_path)
+    assert tuple(path and path.name for path in (splits.train, splits.dev, splits.test)) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "code"), [(["a.tsv"], "no-train-file"), (["train.1", "train.2"], "several-train-files")]
+)
+def test_one_file_is_trained_on(tmp_path: Path, names: list[str], code: str) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError) as caught:
+        find_splits(tmp_path)
+    assert caught.value.code == code
