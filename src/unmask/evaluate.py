@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.config import resolve
 from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.predict import Predictor
+from unmask.tasks.base import Fitted
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,14 @@ class Evaluation:
         return float(self.scores[self.main_metric])
 
 
-def evaluate(predictor: Predictor, table: Table) -> Evaluation:
+def evaluate(predictor: Predictor, table: Table, *, fit: bool = False) -> Evaluation:
     """Predict every row of a table and compare with its labels.
+
+    Args:
+        predictor: answers the task.
+        table: labelled rows.
+        fit: let the task first choose on these rows what it chooses behind training, such as a temperature; its
+            settings then stay so.
 
     Raises:
         DataError: no rows, a missing column, an empty text, or a label that the model does not have; with its line.
@@ -42,7 +50,12 @@ def evaluate(predictor: Predictor, table: Table) -> Evaluation:
     if not table.rows:
         raise DataError("no-rows", "there are no rows to evaluate", place=table.path)
     start = time.perf_counter()
-    predictions = predictor.predict_rows(table.rows, place=table.place, is_labelled=True)
+    task = predictor.task
+    said = predictor.run(table.rows, place=table.place, is_labelled=True)
+    found = task.fit_to_dev(*zip(*said, strict=True), table.rows) if fit else Fitted()
+    if found.settings:
+        task.settings = resolve(type(task.settings), task.settings.model_dump(), found.settings)
+    predictions = [task.decode(*one, row) for one, row in zip(said, table.rows, strict=True)]
     seconds = time.perf_counter() - start
-    scores = predictor.task.score(predictions, table.rows)
-    return Evaluation(scores, predictor.task.main_metric, len(table.rows), seconds, predictions)
+    scores = task.score(predictions, table.rows) | found.scores
+    return Evaluation(scores, task.main_metric, len(table.rows), seconds, predictions)

@@ -1,5 +1,6 @@
 """The door that users enter by: texts in, plain dataclasses out. Evaluation and serving go through it too."""
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from unmask.tasks.base import Place, Row, Task, row_number
 
 log = logging.getLogger("unmask")
 
+Said = tuple[list[Any], list[Features]]
 Texts = str | Sequence[str] | Mapping[str, str]
 
 
@@ -66,7 +68,6 @@ class Predictor:
             raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
         return self.predict_rows([self._row(text) for text in texts])
 
-    @torch.inference_mode()
     def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
         """Predict for rows; one prediction each, in order.
 
@@ -75,6 +76,12 @@ class Predictor:
             place: says where row number i comes from, for errors.
             is_labelled: require a label that the model knows in each row.
         """
+        said = self.run(rows, place=place, is_labelled=is_labelled)
+        return [self.task.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
+
+    @torch.inference_mode()
+    def run(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Said]:
+        """What the network says about each row, before the task makes answers of it: its parts and their features."""
         if not rows:
             return []
         features = self.task.encode(rows, place=place, is_training=is_labelled)
@@ -92,10 +99,7 @@ class Predictor:
             for index, part in zip(indices, found, strict=True):
                 parts[index] = part
         ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
-        return [
-            self.task.decode(parts[start:end], features[start:end], row)
-            for row, start, end in zip(rows, ends[:-1], ends[1:], strict=True)
-        ]
+        return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
 
     def _row(self, text: Texts) -> Row:
         if isinstance(text, Mapping):

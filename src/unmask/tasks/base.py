@@ -88,6 +88,19 @@ class Understood:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a task chose on the dev rows once its weights were ready.
+
+    Attributes:
+        settings: values of its settings that change.
+        scores: numbers that go with the final scores, such as an error before and after.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+
 def row_number(index: int) -> str:
     """The place of a row that came from no file."""
     return f"text {index + 1}"
@@ -105,7 +118,8 @@ class Task(nn.Module, ABC):
     name: ClassVar[str]
     settings_class: ClassVar[type[Settings]]
     head_name: ClassVar[Head | None]
-    main_metric: ClassVar[str]
+    main_metric: str
+    """Of the class, or of one task where its settings ask another question."""
     higher_is_better: ClassVar[bool] = True
     form: ClassVar[Form] = "table"
     """What its rows look like in files."""
@@ -126,7 +140,7 @@ class Task(nn.Module, ABC):
 
         Args:
             table: to be trained on.
-            named: columns that the user named: `text_column`, `pair_column`, `label_column`.
+            named: settings of the task that the user gave, such as `text_column`, `pair_column` and `label_column`.
 
         Raises:
             DataError: the file does not fit the task; its line is named.
@@ -193,6 +207,21 @@ class Task(nn.Module, ABC):
     def score(self, predictions: Sequence[Any], rows: Sequence[Row]) -> dict[str, Any]:
         """Compare predictions with the labels in the rows; `main_metric` is one of the keys."""
 
+    def fit_to_dev(
+        self, parts: Sequence[Sequence[Any]], features: Sequence[Sequence[Features]], rows: Sequence[Row]
+    ) -> Fitted:
+        """Choose what is chosen behind training, such as a temperature or a threshold; nothing by default.
+
+        Fine-tuning asks this once, with the best weights, and before the final scores.
+
+        Args:
+            parts: of each dev row, as `decode` gets them.
+            features: of each dev row.
+            rows: with their labels.
+        """
+        del parts, features, rows
+        return Fitted()
+
     def row_scores(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[float] | None:
         """How right each answer is, from 0 to 1; `None` where only many rows together have a score."""
         del predictions, rows
@@ -217,6 +246,11 @@ class Task(nn.Module, ABC):
     @property
     def labels(self) -> list[str] | None:
         """Names of the classes, in the order of the logits; `None` for tasks without classes."""
+        return None
+
+    @property
+    def problem_type(self) -> str | None:
+        """What transformers calls the loss of this task, where it has several for one head."""
         return None
 
     def example(self, text: str) -> Row:
