@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from unmask.errors import UsageError
 from unmask.tokenizer.load import Pieces, Sequence, Tokenizer
 
 
@@ -39,20 +40,30 @@ def windows(
         text: the text that moves; an empty one gives one window.
         max_length: the most tokens of a window, special tokens included.
         stride: pieces from the start of one window to that of the next; no more than fit, so that none is skipped.
-        fixed: a text that stands whole in every window, such as a question; at most half of the room is left to it.
+        fixed: a text that stands in every window, such as a question; its end is cut off where it is longer than
+            `fixed_room`.
         is_last: whether the moving text is the second of the pair.
 
     Yields:
         The windows, in order; the last one ends with the text.
+
+    Raises:
+        UsageError: `max_length` has no room for a piece of the text.
     """
-    room = max_length - tokenizer.num_special(fixed is not None)
-    held = None if fixed is None else _part(fixed, 0, min(len(fixed.ids), room // 2))
-    room -= 0 if held is None else len(held.ids)
+    held = None if fixed is None else part(fixed, 0, fixed_room(tokenizer, max_length))
+    room = max_length - tokenizer.num_special(held is not None) - (0 if held is None else len(held.ids))
+    if room < 1:
+        raise UsageError(
+            "max-length",
+            "max_length has no room for a text beside the special tokens",
+            value=max_length,
+            expected=f"at least {max_length + 1 - room}",
+        )
     step = max(1, min(stride, room))
     start = 0
     while True:
         end = min(len(text.ids), start + room)
-        piece = _part(text, start, end)
+        piece = part(text, start, end)
         if held is None:
             sequence = tokenizer.assemble(piece, max_length=max_length)
         elif is_last:
@@ -67,5 +78,11 @@ def windows(
         start += step
 
 
-def _part(pieces: Pieces, start: int, end: int) -> Pieces:
+def fixed_room(tokenizer: Tokenizer, max_length: int) -> int:
+    """The most pieces of a text that stands in every window: half of the room, so that the moving text gets as many."""
+    return max(0, max_length - tokenizer.num_special(is_pair=True)) // 2
+
+
+def part(pieces: Pieces, start: int, end: int) -> Pieces:
+    """The pieces from `start` to `end`, without it; their offsets stay those of the whole text."""
     return Pieces(pieces.ids[start:end], pieces.offsets[start:end], pieces.word_starts[start:end])
