@@ -114,8 +114,8 @@ def finetune(
         else:
             _Finetuning(run, data, settings).train(kind, start)
         final = run.events("final")[-1]
-        metric = settings.metric or kind.main_metric
-        return FinetuneResult(run.model, run.folder / "report.html", metric, final["scores"], final["best_step"])
+        report = run.folder / "report.html"
+        return FinetuneResult(run.model, report, final["metric"], final["scores"], final["best_step"])
 
 
 class _Finetuning:
@@ -245,8 +245,9 @@ class _Finetuning:
         self.run.load_weights(trainer, best_step)
         with trainer.averaged():
             task = trainer.task.cpu()
-            result = evaluate(Predictor(task), self.data.dev)
-            self.run.log("final", step=trainer.step, best_step=best_step, scores=result.scores)
+            result = evaluate(Predictor(task), self.data.dev, fit=True)
+            metric = self.settings.metric or result.main_metric
+            self.run.log("final", step=trainer.step, best_step=best_step, metric=metric, scores=result.scores)
             found = look_at(task, result.predictions, self.data.dev.rows)
             write_report(self.run, "Fine-tuning", result.scores, found)
             fingerprint = storage.digest(self.data.train.path)
@@ -271,7 +272,7 @@ def _named(asked: ColumnSettings) -> dict[str, str]:
 
 def _read(kind: type[Task], table: Table, dev: Path | None, settings: FinetuneSettings) -> _Data:
     asked = settings.data
-    understood = kind.understand(table, _named(asked))
+    understood = kind.understand(table, settings.options | _named(asked))
     common = {"max_length": asked.max_length, "head_dropout": settings.head_dropout}
     common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
     chosen = resolve(kind.settings_class, understood.settings, common, settings.options, place="[options]")
