@@ -26,6 +26,21 @@ def test_hidden_states_and_mlm_logits_equal_the_reference(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_equals_the_reference(family: str) -> None:
+    model = reference(family, "masked_lm")
+    ours = twin(model, "masked_lm").encoder
+    texts = Texts(ours.config)
+    with torch.no_grad():
+        want = model(**texts.padded(model.config.pad_token_id), output_hidden_states=True).hidden_states
+        found = ours.hidden_states(
+            texts.input_ids, texts.position_ids, texts.layout, token_type_ids=texts.token_type_ids
+        )
+    assert len(found) == len(want)
+    for one, other in zip(found, want, strict=True):
+        torch.testing.assert_close(one, other[texts.mask], atol=HIDDEN_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_classification_logits_equal_the_reference(family: str) -> None:
     model = reference(family, "classification")
     ours = twin(model, "classification")

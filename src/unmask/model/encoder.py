@@ -94,17 +94,45 @@ class Encoder(nn.Module):
         Raises:
             ValueError: a text is longer than max_length; caught here, on the host, before any table is read.
         """
+        hidden, dropper = self._start(input_ids, position_ids, layout, token_type_ids)
+        with torch.autocast(input_ids.device.type, enabled=False):
+            *body, last = self.layers
+            for layer in body:
+                hidden = layer(hidden, layout, dropper)
+            return last(hidden, layout, dropper, needed)
+
+    def hidden_states(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        layout: Layout,
+        *,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """What every layer gives, for those who want more than the last one; arguments and errors as of `forward`.
+
+        Returns:
+            The embeddings, then the output of each layer: num_hidden_layers + 1 tensors of (T, D).
+        """
+        hidden, dropper = self._start(input_ids, position_ids, layout, token_type_ids)
+        states = [hidden]
+        with torch.autocast(input_ids.device.type, enabled=False):
+            for layer in self.layers:
+                states.append(layer(states[-1], layout, dropper))
+        return states
+
+    def _start(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, layout: Layout, token_type_ids: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Dropper | None]:
+        """What goes into the first layer, in the format to compute in, and the source of all dropout."""
         if layout.max_seqlen > self.config.max_length:
             raise ValueError(f"a text of {layout.max_seqlen} tokens; the model takes {self.config.max_length}")
         dtype = compute_dtype(self.embeddings.word.weight)
         with torch.autocast(input_ids.device.type, enabled=False):
             hidden = self.embeddings(input_ids, position_ids, token_type_ids).to(dtype)
             dropper = Dropper() if self.training and hidden.device.type == "cpu" else None
-            hidden = dropout(hidden, self.config.hidden_dropout_prob if self.training else 0.0, dropper)
-            *body, last = self.layers
-            for layer in body:
-                hidden = layer(hidden, layout, dropper)
-            return last(hidden, layout, dropper, needed)
+            rate = self.config.hidden_dropout_prob if self.training else 0.0
+            return dropout(hidden, rate, dropper), dropper
 
     def set_attention_dropout(self, rate: float) -> None:
         """Train with another dropout of attention probabilities than the config's, which stays as published."""
