@@ -33,6 +33,7 @@ COMMANDS = {
     "finetune": ("unmask.cli.train:finetune", "Fine-tune a model on a file of labelled rows."),
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
+    "compare": ("unmask.cli.compare:compare", "Compare two models on a file of labelled rows, with significance."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
     "plan": ("unmask.cli.study:plan", "Say which network to pre-train in some hours on this machine."),
     "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),

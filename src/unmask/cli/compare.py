@@ -1,0 +1,56 @@
+"""Commands that compare models."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unmask.cli import heavy, say
+
+
+def compare(
+    first: Path,
+    second: Path,
+    *,
+    file: Path,
+    metric: str | None = None,
+    resamples: int = 1000,
+    examples: int = 5,
+    json: bool = False,
+) -> None:
+    """Compare two models on a file of labelled rows: scores, difference, its interval, and whether it is chance.
+
+    Args:
+        first: Model folder or run folder.
+        second: The other one, for the same task.
+        file: Labelled rows.
+        metric: Score to compare by; by default the task's own.
+        resamples: Draws of the paired bootstrap.
+        examples: Rows to show that only one of the models has right.
+        json: Write one JSON object, with all rows that differ.
+    """
+    found = heavy("unmask.study.compare:compare")(first, second, file, metric=metric, resamples=resamples)
+    if json:
+        say(asdict(found))
+        return
+    for line in _lines(found, examples):
+        say(line)
+
+
+def _lines(found: Any, examples: int) -> Iterator[str]:
+    yield f"{'':<20} {'first':>10} {'second':>10}"
+    for name, values in sorted(found.scores.items()):
+        yield f"{name:<20} {values[0]:>10.4f} {values[1]:>10.4f}" + ("  <- compared" if name == found.metric else "")
+    yield f"{'seconds':<20} {found.seconds[0]:>10.2f} {found.seconds[1]:>10.2f}"
+    one = found.comparison
+    verdict = "more than chance" if one.is_significant else "may be chance"
+    yield (
+        f"difference in {found.metric}: {one.difference:+.4f}, 95 % interval {one.interval[0]:+.4f} to "
+        f"{one.interval[1]:+.4f}, p = {one.p_value:.3f} on {one.rows:,} rows: {verdict}"
+    )
+    if found.counts is not None:
+        yield f"better on {found.counts[0]:,} rows: first; on {found.counts[1]:,}: second"
+    for row in found.differences[:examples]:
+        yield f"  {row.place}: {row.text[:100]}"
+        for name, (answer, score) in (("first", row.first), ("second", row.second)):
+            yield f"    {name}: {answer[:100]} ({score:.2f})"

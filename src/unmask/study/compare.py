@@ -1,0 +1,169 @@
+"""Two models on one labelled file: which is better, by how much, is it chance, and where do they differ."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask.data.recognise import read_rows
+from unmask.data.rows import Table
+from unmask.errors import UsageError
+from unmask.evaluate import Evaluation, evaluate
+from unmask.metrics.paired import Comparison, paired_bootstrap
+from unmask.predict import Predictor
+from unmask.tasks.base import Task
+
+_MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row that one model answers better than the other.
+
+    Attributes:
+        place: where it stands.
+        text: of the row.
+        first: answer and row score of the first model.
+        second: of the second.
+    """
+
+    place: str
+    text: str
+    first: tuple[str, float]
+    second: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What two models did on one file.
+
+    Attributes:
+        metric: by which they are compared.
+        comparison: the two scores and their difference.
+        scores: all scores of both that are numbers, by name.
+        seconds: time of each.
+        differences: rows that only one of them has right, or more right; the greatest differences first.
+        counts: how many rows the first, and how many the second answers better; `None` without scores of rows.
+    """
+
+    metric: str
+    comparison: Comparison
+    scores: dict[str, tuple[float, float]]
+    seconds: tuple[float, float]
+    differences: list[Difference]
+    counts: tuple[int, int] | None
+
+
+def compare(
+    first: Path, second: Path, file: Path, *, metric: str | None = None, resamples: int = 1000, seed: int = 0
+) -> Compared:
+    """Score two model folders, or the models of two run folders, on the rows of a file.
+
+    Args:
+        first: one folder.
+        second: the other one; it has to be for the same task.
+        file: labelled rows.
+        metric: a score of the task; by default its main one.
+        resamples: of the paired bootstrap.
+        seed: of the draws.
+
+    Raises:
+        UsageError: the models are for different tasks, or the task has no such score.
+        DataError: a row is wrong for one of the models.
+        ArtefactError: a folder is no model.
+    """
+    predictors = [Predictor.load(_model_in(folder)) for folder in (first, second)]
+    tasks = [one.task for one in predictors]
+    if tasks[0].name != tasks[1].name:
+        raise UsageError("other-task", f"one model is for {tasks[0].name}, the other for {tasks[1].name}", place=second)
+    tables = [read_rows(file, task.columns, task.form) for task in tasks]
+    results = [evaluate(predictor, table) for predictor, table in zip(predictors, tables, strict=True)]
+    name = metric or results[0].main_metric
+    shared = {
+        key: (results[0].scores[key], results[1].scores[key]) for key in _numbers(results[0]) & _numbers(results[1])
+    }
+    if name not in shared:
+        raise UsageError(
+            "unknown-metric", f"the task has no score '{name}'", place="--metric", expected=", ".join(shared)
+        )
+    row_scores = [
+        task.row_scores(result.predictions, table.rows)
+        for task, result, table in zip(tasks, results, tables, strict=True)
+    ]
+    score = _mean_scorer(row_scores, shared[name]) or _task_scorer(tasks, results, tables, name)
+    return Compared(
+        metric=name,
+        comparison=paired_bootstrap(score, len(tables[0].rows), resamples=resamples, seed=seed),
+        scores=shared,
+        seconds=(results[0].seconds, results[1].seconds),
+        differences=_differences(tasks, results, tables[0], row_scores),
+        counts=_counts(row_scores),
+    )
+
+
+def _model_in(folder: Path) -> Path:
+    return folder / _MODEL if (folder / _MODEL).is_dir() else folder
+
+
+def _numbers(result: Evaluation) -> set[str]:
+    return {name for name, value in result.scores.items() if isinstance(value, float)}
+
+
+Scorer = Callable[[np.ndarray], tuple[float, float]]
+
+
+def _mean_scorer(row_scores: Sequence[list[float] | None], wanted: tuple[float, float]) -> Scorer | None:
+    """The fast way: the metric is the mean of the rows' scores, as accuracy is."""
+    if any(one is None for one in row_scores):
+        return None
+    first, second = (np.array(one, dtype=np.float64) for one in row_scores)
+    if not np.allclose([first.mean(), second.mean()], wanted, atol=1e-9):
+        return None
+    return lambda rows: (float(first[rows].mean()), float(second[rows].mean()))
+
+
+def _task_scorer(tasks: Sequence[Task], results: Sequence[Evaluation], tables: Sequence[Table], name: str) -> Scorer:
+    """The general way: the task scores the drawn rows anew."""
+
+    def score(rows: np.ndarray) -> tuple[float, float]:
+        found = [
+            task.score([result.predictions[row] for row in rows], [table.rows[row] for row in rows])[name]
+            for task, result, table in zip(tasks, results, tables, strict=True)
+        ]
+        return float(found[0]), float(found[1])
+
+    return score
+
+
+def _counts(row_scores: Sequence[list[float] | None]) -> tuple[int, int] | None:
+    first, second = row_scores
+    if first is None or second is None:
+        return None
+    return sum(a > b for a, b in zip(first, second, strict=True)), sum(
+        b > a for a, b in zip(first, second, strict=True)
+    )
+
+
+def _differences(
+    tasks: Sequence[Task], results: Sequence[Evaluation], table: Table, row_scores: Sequence[list[float] | None]
+) -> list[Difference]:
+    first, second = row_scores
+    if first is None or second is None:
+        return []
+    gaps = np.abs(np.subtract(first, second))
+    rows = [int(row) for row in np.argsort(-gaps, kind="stable") if gaps[row] > 0]
+    return [
+        Difference(
+            table.place(row),
+            " | ".join(tasks[0].texts(table.rows[row], tasks[0].settings)),
+            (_told(results[0].predictions[row]), first[row]),
+            (_told(results[1].predictions[row]), second[row]),
+        )
+        for row in rows
+    ]
+
+
+def _told(answer: Any) -> str:
+    return " ".join(str(answer.summary()).split())

@@ -1,0 +1,84 @@
+"""Comparing two models: the same rows, the fast scorer like the slow one, and errors that say what is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from unmask.cli import main
+from unmask.errors import UsageError
+from unmask.predict import Predictor
+from unmask.runtime import machine
+from unmask.study.compare import compare
+from unmask.tasks.classification import Classification
+from unmask.train.fit import Trainer
+from unmask.train.settings import OptimSettings
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A model from random weights, one that has learned, and labelled rows."""
+    folder = tmp_path_factory.mktemp("compare")
+    fresh, taught = tiny.classifier(), tiny.classifier()
+    rows = tiny.rows_of(taught)
+    batch = taught.collate(taught.encode(rows, is_training=True))
+    trainer = Trainer(taught, OptimSettings(lr=5e-3), max_steps=40, machine=machine("float32", "cpu"), seed=0)
+    list(trainer.fit([batch] for _ in range(40)))
+    file = folder / "rows.tsv"
+    lines = [f"{row['text']}\t{row['label']}" for row in rows * 5]
+    file.write_text("\n".join(["text\tlabel", *lines]) + "\n")
+    return tiny.saved(fresh, folder / "fresh"), tiny.saved(taught, folder / "run" / "model").parent, file
+
+
+def answers(folder: Path, rows: list[dict[str, str]]) -> list[bool]:
+    return [one.label == row["label"] for one, row in zip(Predictor.load(folder).predict_rows(rows), rows, strict=True)]
+
+
+def test_the_taught_model_is_better_and_the_rows_say_where(folders: tuple[Path, Path, Path]) -> None:
+    first, second, file = folders
+    found = compare(first, second, file, resamples=300)
+    rows = tiny.rows_of(tiny.classifier()) * 5
+    right = answers(first, rows), answers(second / "model", rows)
+    assert found.metric == "accuracy"
+    assert found.scores["accuracy"] == (np.mean(right[0]), np.mean(right[1])) != (1.0, 1.0)
+    assert found.comparison.is_significant
+    assert found.counts == (0, right[0].count(False))
+    assert [one.place for one in found.differences] == [
+        f"{file}:{at + 2}" for at, (a, b) in enumerate(zip(*right, strict=True)) if a != b
+    ]
+
+
+def test_a_score_of_many_rows_is_drawn_anew(folders: tuple[Path, Path, Path]) -> None:
+    first, second, file = folders
+    found = compare(first, second, file, metric="macro_f1", resamples=20).comparison
+    assert found.second == 1.0
+    assert found.interval[0] > 0
+
+
+def test_the_general_way_agrees_with_the_fast_one(
+    folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = compare(*folders, resamples=20).comparison
+    monkeypatch.setattr(Classification, "row_scores", lambda self, predictions, rows: None)
+    assert compare(*folders, resamples=20).comparison == fast
+
+
+def test_what_cannot_be_compared_is_said(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, _, file = folders
+    with pytest.raises(UsageError, match="no score 'acuracy'"):
+        compare(first, first, file, metric="acuracy")
+    with pytest.raises(UsageError, match="the other for masked_lm"):
+        compare(first, tiny.saved(tiny.masked_lm(), tmp_path / "other"), file)
+
+
+def test_the_command_prints_the_difference(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, file = folders
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(first), str(second), "--file", str(file), "--resamples", "50"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert "more than chance" in told
+    assert f"{file}:2" in told
