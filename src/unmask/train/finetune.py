@@ -277,7 +277,7 @@ def _read(kind: type[Task], table: Table, dev: Path | None, settings: FinetuneSe
     common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
     chosen = resolve(kind.settings_class, understood.settings, common, settings.options, place="[options]")
     if dev is not None:
-        columns = [value for name in _COLUMNS if (value := getattr(chosen, name, None)) is not None]
+        columns = [value for name, value in chosen if name.endswith("_column") and value is not None]
         given = read_rows(dev, columns if table.form == "table" else None, table.form)
         note = f"{len(table.rows)} rows to train on, {len(given.rows)} to choose the best epoch ({dev})"
         return _Data(table, given, chosen, [*understood.notes, note])
