@@ -194,6 +194,19 @@ class Task(nn.Module, ABC):
         An objective of several parts gives one sum each, (P,), in the order of `Batch.counts`.
         """
 
+    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Logarithms of the probabilities of all possible answers, for comparing two passes of the network.
+
+        By default each row of the logits is one choice among its columns. Which entries form one distribution does not
+        matter to the caller; impossible ones are -inf.
+
+        Args:
+            logits: of the batch.
+            batch: that the network saw, with labels.
+        """
+        del batch
+        return logits.float().log_softmax(-1)
+
     def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[Any]:
         """What the network says about each of the batch's features, on the host; by default its row of the logits."""
         del batch, features
@@ -313,11 +326,11 @@ def first_tokens(batch: Batch) -> Tensor:
     return from_numpy(batch.cu_seqlens[:-1].astype("int64")).to(batch.input_ids.device)
 
 
-def text_of(row: Row, column: str, where: object) -> str:
-    """The text in a column of a row.
+def cell_of(row: Row, column: str, where: object) -> Any:
+    """What stands in a column of a row.
 
     Raises:
-        DataError: there is no such column, or nothing but white space in it.
+        DataError: there is no such column.
     """
     if column not in row:
         raise DataError(
@@ -327,7 +340,24 @@ def text_of(row: Row, column: str, where: object) -> str:
             expected=f"one of the columns {', '.join(row)}",
             remedy="name the file's column: --text-column NAME, --pair-column NAME, --label-column NAME",
         )
-    text: str = row[column]
+    return row[column]
+
+
+def text_of(row: Row, column: str, where: object) -> str:
+    """The text in a column of a row.
+
+    Raises:
+        DataError: there is no such column, it holds a list, or nothing but white space.
+    """
+    text = cell_of(row, column, where)
+    if not isinstance(text, str):
+        raise DataError(
+            "not-a-text",
+            f"column '{column}' holds several values where one is wanted",
+            place=where,
+            value=text,
+            remedy="give one; or, for rows with several labels: --options.multi_label true",
+        )
     if not text.strip():
         raise DataError(
             "empty-text", f"the text in column '{column}' is empty", place=where, remedy="fill it or remove the row"

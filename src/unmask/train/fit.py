@@ -18,6 +18,7 @@ from unmask.train.distributed import ALONE, Ranks
 from unmask.train.guard import SpikeGuard, Verdict
 from unmask.train.optim import Optimizers
 from unmask.train.parallel import Parallel, whole
+from unmask.train.regularize import Regularizer
 from unmask.train.schedule import schedule
 from unmask.train.settings import GuardSettings, OptimSettings
 from unmask.train.snapshot import MEAN, OPTIMIZER, WEIGHTS, Snapshot, Tensors, is_sharded, read_tensors
@@ -55,6 +56,8 @@ class Step:
 class Trainer:
     """The state that moves: a task's weights, the optimizer's moments and the number of finished steps.
 
+    Parameters that are frozen (`requires_grad` is off) do not move: they have no moments and stand in no checkpoint.
+
     Args:
         task: network and loss.
         settings: optimizer and schedule.
@@ -64,6 +67,9 @@ class Trainer:
         max_seconds: time after which the run is over, if that comes first; the schedule then counts time, not steps.
         guard: what to do about spikes; None never skips a step.
         ranks: of a distributed run.
+
+    Attributes:
+        regularizer: makes the loss of a batch; the caller may set another one than the task's bare loss.
     """
 
     def __init__(
@@ -91,7 +97,8 @@ class Trainer:
         self.seconds = 0.0
         self.optimizer = Optimizers(task, settings)
         self._last: tuple[dict[str, Any], Sequence[Batch], list[float]] = ({}, (), [])
-        self.mean = [one.detach().clone() for one in task.parameters()] if settings.ema_decay else []
+        self.regularizer = Regularizer(self.task)
+        self.mean = [one.detach().clone() for one in self._moving().values()] if settings.ema_decay else []
 
     @property
     def is_over(self) -> bool:
@@ -159,7 +166,7 @@ class Trainer:
 
     def _tensors(self) -> Tensors:
         """All tensors that move, by file and name; they are the live ones."""
-        named = dict(self.task.named_parameters())
+        named = self._moving()
         moments = {
             f"{name}/{part}": value
             for name, parameter in named.items()
@@ -168,15 +175,21 @@ class Trainer:
         mean = dict(zip(named, self.mean, strict=True)) if self.mean else {}
         return {WEIGHTS: {name: one.detach() for name, one in named.items()}, OPTIMIZER: moments, MEAN: mean}
 
+    def _moving(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {name: one for name, one in self.task.named_parameters() if one.requires_grad}
+
     def _update(self, micro_batches: Sequence[Batch], stop: Stop) -> dict[str, Any]:
         self.task.train()
         step = self.step + 1
         seed_step(self.seed, step)
         texts, tokens, *counts = self.ranks.sum(_totals(micro_batches))
         divisor = torch.tensor([max(1.0, count) for count in counts], device=self.machine.device)
-        losses = torch.stack(
-            [self._backward(batch, divisor, is_last=batch is micro_batches[-1]) for batch in micro_batches]
-        ).tolist()
+        passes = [
+            torch.stack([self._backward(batch, divisor, is_last=batch is micro_batches[-1]) for batch in micro_batches])
+            for _ in self.regularizer.passes()
+        ]
+        losses = passes[0].tolist()
         # the norm is the same on all ranks, unless one of them has gone wrong: then its sum is not finite anywhere
         loss, norms = self.ranks.sum([math.fsum(losses), self._clip()])
         norm = norms / self.ranks.world_size
@@ -188,7 +201,7 @@ class Trainer:
             if self.mean:
                 # a young mean forgets faster, so that the random start does not stay in it
                 decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-                torch._foreach_lerp_(self.mean, list(self.task.parameters()), 1 - decay)
+                torch._foreach_lerp_(self.mean, list(self._moving().values()), 1 - decay)
         self.optimizer.zero_grad()
         self.ranks.agree(stop)
         self.step = step
@@ -201,17 +214,19 @@ class Trainer:
         """One micro-batch's share of the loss: the sum of its targets over the number of all of them."""
         batch = batch.to(self.machine.device)
         with self.parallel.accumulate(is_last=is_last):
-            with self.machine.autocast():
-                logits = self.parallel.forward(batch)
-            loss = (self.task.loss(logits, batch) / divisor).sum()
+            loss = (self.regularizer.loss(self._forward, batch) / divisor).sum()
             # the ranks' gradients are averaged, and their sum is wanted
             torch.autograd.backward(loss * self.ranks.world_size)
         return loss.detach()
 
+    def _forward(self, batch: Batch) -> torch.Tensor:
+        with self.machine.autocast():
+            return self.parallel.forward(batch)
+
     def _clip(self) -> float:
         """Length of the gradient, which is scaled down when it is too long."""
         limit = self.settings.max_grad_norm or math.inf
-        return float(whole(torch.nn.utils.clip_grad_norm_(self.task.parameters(), limit)))
+        return float(whole(torch.nn.utils.clip_grad_norm_(self._moving().values(), limit)))
 
     def _judge(self, step: int, loss: float, norm: float) -> Verdict:
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -241,7 +256,7 @@ class Trainer:
 
     def _swap(self) -> None:
         with torch.no_grad():
-            for mean, parameter in zip(self.mean, self.task.parameters(), strict=bool(self.mean)):
+            for mean, parameter in zip(self.mean, self._moving().values(), strict=bool(self.mean)):
                 kept = parameter.clone()
                 parameter.copy_(mean)
                 mean.copy_(kept)

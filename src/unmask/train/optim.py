@@ -15,20 +15,20 @@ class Optimizers:
     """The optimizers of one network, as one.
 
     Args:
-        network: its float32 parameters are updated.
+        network: its float32 parameters are updated, except those that are frozen (`requires_grad` is off).
         settings: kinds, rates and decay.
     """
 
     def __init__(self, network: nn.Module, settings: OptimSettings) -> None:
         self.settings = settings
         named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-        depth = 1 + max((int(found[1]) for name, _ in named if (found := _LAYER.match(name))), default=-1)
+        top = 2 + max((int(found[1]) for name, _ in named if (found := _LAYER.match(name))), default=-1)
         groups: dict[tuple[bool, int, int, bool], list[nn.Parameter]] = {}
         for name, parameter in named:
             is_matrix = parameter.ndim > 1
             by_muon = settings.optimizer == "muon" and is_matrix and bool(_LAYER.match(name))
             parts = 3 if by_muon and name.endswith("qkv.weight") else 1
-            key = (by_muon, parts, depth - height(name, depth), is_matrix or settings.decay_all)
+            key = (by_muon, parts, top - height(name, top), is_matrix or settings.decay_all)
             groups.setdefault(key, []).append(parameter)
         made = [self._group(key, members) for key, members in groups.items()]
         muon = [group for group, key in zip(made, groups, strict=True) if key[0]]
@@ -75,9 +75,9 @@ class Optimizers:
         return self._owners[parameter].state[parameter]
 
 
-def height(name: str, depth: int) -> int:
-    """Height of a parameter in the network: 0 for the embeddings, 1 to `depth` for the layers, `depth` for the head."""
+def height(name: str, top: int) -> int:
+    """Height of a parameter: 0 for the embeddings, 1 and more for the layers, `top` for all that stands on them."""
     found = _LAYER.match(name)
     if found:
         return 1 + int(found[1])
-    return 0 if name.startswith("encoder.") else depth
+    return 0 if name.startswith("encoder.") else top

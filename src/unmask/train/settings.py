@@ -49,9 +49,9 @@ class OptimSettings(Settings):
     decay_all: bool = False
     """Decay biases and LayerNorms too, as fairseq did."""
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Factor of the learning rate from each layer to the one below it; the embeddings are the lowest."""
+    """Factor of the learning rate from the head to the top layer, and so on down; the embeddings are the lowest."""
     layer_weight_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Factor of the weight decay from each layer to the one below it."""
+    """Factor of the weight decay from the head to the top layer, and so on down."""
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     """How the learning rate goes on behind the warm-up; `wsd` stays at the peak and falls at the end."""
     warmup_ratio: Share = 0.06
@@ -70,7 +70,8 @@ class FinetuneOptimSettings(OptimSettings):
     """AdamW for fine-tuning (Liu et al. 2019, table 10)."""
 
     lr: Annotated[float, Field(gt=0)] = 2e-5
-    """Peak learning rate; when it is not given it is chosen by the model's width, from 1e-5 to 1e-4, and printed."""
+    """Peak learning rate; when it is not given it is chosen by the model's width, from 1e-5 to 1e-4 (ten times that
+    with LoRA), and printed."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay."""
 
@@ -152,6 +153,31 @@ class ColumnSettings(Settings):
     """Longest input in tokens; by default the model's."""
 
 
+class RegularizeSettings(Settings):
+    """What keeps a large network from learning a small file by heart; each makes a step cost about twice as much."""
+
+    r_drop: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the divergence between two passes with other dropout (R-Drop, Liang et al. 2021); 0 turns it off."""
+    fgm_epsilon: Annotated[float, Field(ge=0)] = 0.0
+    """Length of the step of the word table along its gradient (FGM, Miyato et al. 2017), such as 1; 0 turns it off."""
+
+
+LoraTarget = Literal["qkv", "attention_out", "up", "down"]
+
+
+class LoraSettings(Settings):
+    """Train a small update beside frozen matrices (LoRA, Hu et al. 2021); the saved model is an ordinary one."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the update of each matrix, such as 8; 0 turns it off and trains the whole network."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The update is scaled by alpha / rank."""
+    dropout: Share = 0.0
+    """Dropout of what goes into the update."""
+    targets: tuple[LoraTarget, ...] = ("qkv", "attention_out", "up", "down")
+    """Matrices of each layer that get one; the paper took those of attention alone, all are better since."""
+
+
 class FinetuneSettings(Settings):
     """A fine-tuning run on a file of rows (Liu et al. 2019, table 10)."""
 
@@ -175,12 +201,22 @@ class FinetuneSettings(Settings):
     """Dropout before both layers of the head; fairseq used 0."""
     attention_dropout: Share = 0.0
     """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
+    balanced_sampling: bool = False
+    """Draw each epoch's rows so that all classes are equally frequent: rare rows come back, others take turns."""
+    freeze_layers: Annotated[int, Field(ge=0)] | None = None
+    """Keep the embeddings and so many of the lowest layers as they are; 0 keeps the embeddings alone."""
+    freeze_encoder: bool = False
+    """Train the head alone."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the task itself, such as `--options.stride 128`; docs/reference/settings.md lists them by task."""
     data: ColumnSettings = ColumnSettings()
     """The columns."""
     optim: FinetuneOptimSettings = FinetuneOptimSettings()
     """The optimizer."""
+    regularize: RegularizeSettings = RegularizeSettings()
+    """What keeps the network from learning the rows by heart."""
+    lora: LoraSettings = LoraSettings()
+    """Updates of low rank in place of whole matrices."""
     model: ModelSettings = ModelSettings()
     """The network, when there is no model to start from."""
     machine: MachineSettings = MachineSettings()

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.unit.tasks.test_contract import MAKERS
+from unmask.tasks.base import Task
 from unmask.train.muon import Muon, orthogonalize
 from unmask.train.optim import Optimizers, height
 from unmask.train.schedule import schedule
@@ -51,8 +53,8 @@ def test_orthogonalized_matrices_have_singular_values_near_one() -> None:
     assert float(values.max()) < 1.3
 
 
-def groups_of(settings: OptimSettings) -> dict[str, dict]:
-    task = tiny.masked_lm()
+def groups_of(settings: OptimSettings, task: Task | None = None) -> dict[str, dict]:
+    task = task or tiny.masked_lm()
     made = Optimizers(task, settings)
     names = {parameter: name for name, parameter in task.named_parameters()}
     return {
@@ -88,15 +90,28 @@ def test_rates_fall_from_layer_to_layer() -> None:
     }
     assert at == {
         "head.dense": (1.0, 1.0),
-        "encoder.layers.1.up": (1.0, 1.0),
-        "encoder.layers.0.up": (0.5, pytest.approx(0.1)),
-        "encoder.embeddings.word": (0.25, pytest.approx(0.01)),
+        "encoder.layers.1.up": (0.5, pytest.approx(0.1)),
+        "encoder.layers.0.up": (0.25, pytest.approx(0.01)),
+        "encoder.embeddings.word": (0.125, pytest.approx(0.001)),
     }
-    assert [height(name, 12) for name in ("encoder.embeddings.word", "encoder.layers.3.up.bias", "head.bias")] == [
-        0,
-        4,
-        12,
-    ]
+    names = ("encoder.embeddings.word", "encoder.layers.3.up.bias", "head.bias", "decoder.layers.0.up.weight")
+    assert [height(name, 13) for name in names] == [0, 4, 13, 13]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_whatever_stands_on_the_encoder_has_the_full_rate(name: str) -> None:
+    task = MAKERS[name]()
+    groups = groups_of(OptimSettings(layer_lr_decay=0.5), task)
+    factors = {group["lr_factor"] for name, group in groups.items() if not name.startswith("encoder.")}
+    assert factors == {1.0}
+    assert groups["encoder.layers.1.up.weight"]["lr_factor"] == 0.5
+
+
+def test_frozen_parameters_are_left_alone() -> None:
+    task = tiny.masked_lm()
+    task.encoder.embeddings.requires_grad_(False)
+    groups = groups_of(OptimSettings(), task)
+    assert groups.keys() == {name for name, _ in task.named_parameters() if ".embeddings." not in name}
 
 
 def test_one_step_moves_each_parameter_by_its_own_rate() -> None:
@@ -107,8 +122,9 @@ def test_one_step_moves_each_parameter_by_its_own_rate() -> None:
         parameter.grad = torch.ones_like(parameter)
     made.step(1e-2)
     moved = {name: float((one.detach() - before[name]).abs().mean()) for name, one in task.named_parameters()}
-    assert moved["encoder.layers.1.up.weight"] == pytest.approx(1e-2, rel=1e-3)
-    assert moved["encoder.embeddings.word.weight"] == pytest.approx(0.25e-2, rel=1e-3)
+    assert moved["head.dense.weight"] == pytest.approx(1e-2, rel=1e-3)
+    assert moved["encoder.layers.1.up.weight"] == pytest.approx(0.5e-2, rel=1e-3)
+    assert moved["encoder.embeddings.word.weight"] == pytest.approx(0.125e-2, rel=1e-3)
 
 
 def factors(steps: int, **settings: object) -> list[float]:
