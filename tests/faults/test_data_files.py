@@ -186,7 +186,7 @@ def test_table_is_no_corpus(tmp_path: Path, suffix: str) -> None:
         ("a.csv", "text,text\na,1\n", "duplicate-column", 1),
         ("a.tsv", "text\tlabel\na\t1\nb\n", "ragged-row", 3),
         ("a.jsonl", '{"text": "a"}\n{"text": null}\n', "missing-value", 2),
-        ("a.jsonl", '{"text": "a"}\n{"label": "b"}\n', "ragged-row", 2),
+        ("a.jsonl", '{"text": "a"}\n{"label": "b"}\n', "missing-value", 2),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "missing-value", 2),
         ("a.jsonl", '{"text": "a"}\n{"text": {"a": 1}}\n', "nested-value", 2),
         ("a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}\n', "bad-json", 2),
@@ -227,7 +227,7 @@ def test_bad_tables(tmp_path: Path, name: str, data: bytes, code: str) -> None:
 
 def test_bad_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    parquet.write_table(pyarrow.table({"text": ["a", None], "list": [[1], [2]], "bytes": [b"a", b"b"]}), path)
+    parquet.write_table(pyarrow.table({"text": ["a", None], "list": [[[1]], [[2]]], "bytes": [b"a", b"b"]}), path)
     assert error_of(lambda: read_table(path, ["text"])).details["place"] == f"{path}:row 2"
     assert error_of(lambda: read_table(path, ["list"])).code == "nested-value"
     assert error_of(lambda: read_table(path, ["bytes"])).code == "nested-value"

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from unmask.data.infer import LABEL_NAMES
+from unmask.data.names import LABEL_NAMES, SCORE_NAMES
 from unmask.data.rows import Form, Table
 from unmask.tasks import TASKS
 
-SCORE_NAMES = ("score", "similarity", "rating", "relatedness_score", "similarity_score")
 SOURCE_NAMES = {
     "source": ("target",),
     "src": ("tgt", "trg"),

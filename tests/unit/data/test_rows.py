@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from unmask.data.rows import header_hint, read_table
+from unmask.data.cells import header_hint
+from unmask.data.rows import read_table
+from unmask.errors import DataError
 
 ODD = ["NA", "null", "None", "nan", "001", "1e5", "1.0", "True", "", " x ", "-", "\u5929\u6c14", "#N/A", "inf"]
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -165,3 +167,96 @@ def test_a_text_file_has_one_text_a_line(tmp_path: Path) -> None:
     assert table.columns == ("text",)
     assert [row["text"] for row in table.rows] == ['first, "quoted"', "third\tNA"]
     assert table.place(1) == f"{path}:3"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_cells_may_be_lists_of_texts(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"table{suffix}"
+    rows = [{"text": "a", "labels": ["x", "y"]}, {"text": "b", "labels": []}, {"text": "c", "labels": [1, 2]}]
+    if suffix == ".parquet":
+        lists = [[str(one) for one in row["labels"]] for row in rows]
+        parquet.write_table(pyarrow.table({"text": ["a", "b", "c"], "labels": lists}), path, row_group_size=2)
+    else:
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    assert [row["labels"] for row in read_table(path).rows] == [["x", "y"], [], ["1", "2"]]
+
+
+def test_an_array_of_objects_is_a_table(tmp_path: Path) -> None:
+    rows = [{"text": "a [1], {2}", "label": "\u00e9"}, {"text": "b\nc", "label": 1.50}]
+    for indent in (None, 2):
+        path = write(tmp_path / "table.json", "\n " + json.dumps(rows, indent=indent, ensure_ascii=False) + "\n")
+        table = read_table(path)
+        assert table.rows == [{"text": "a [1], {2}", "label": "\u00e9"}, {"text": "b\nc", "label": "1.5"}]
+        assert table.lines == ([2, 2] if indent is None else [3, 7])
+
+
+def test_columns_that_begin_with_a_null_or_an_object_are_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "unmask")
+    line = '{"text": "a", "label": 1, "label0": null, "target": {"at": 3}}\n'
+    path = write(tmp_path / "table.jsonl", line)
+    with pytest.raises(DataError, match="'target' holds a nested object"):
+        read_table(path)  # a name that labels have
+    table = read_table(write(path, line.replace("target", "spans")))
+    assert table.columns == ("text", "label")
+    assert "label0, spans" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns", "first"),
+    [
+        ("SMSSpamCollection", "ham\tGo until jurong point, crazy..\nspam\tFree entry\nham\tOk lar\nham\tYes\n", "1 2", 0),
+        ("snli.txt", "two women are\tthe sisters are\t1\na man\ta dog\t1\na\tb\t1\n", "1 2 3", 0),
+        ("rows.data", "\u5f88\u597d\u3002\t1\n\u5dee\t0\n", "1 2", 0),
+        ("rows.csv", "great film,pos\nbad film,neg\nnice,pos\nawful,neg\n", "1 2", 0),
+        ("cola.tsv", "gj04\t1\t\tOur friends won't buy it.\ngj04\t0\t*\tThey hammered it.\n",
+         "source label mark sentence", 0),
+        ("sts-train.csv", "main-captions\tMSRvid\t2012\t0001\t5.000\t\"A plane\tAn air plane.\n"
+                          "main-captions\tMSRvid\t2012\t0004\t3.800\tA man\tA man.\thttp://x\t2007\n",
+         "genre file year number score sentence1 sentence2", 0),
+        ("TREC.train.all", "0 How did serfdom develop ?\n1 What films featured Popeye ?\n", "label text", 0),
+        ("raw", "DESC:manner How did serfdom ?\nENTY:cremat What films ?\n", "label text", 0),
+        ("fast.txt", "__label__good a film\n__label__bad another\n", "label text", 0),
+        ("mrpc.txt", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t2\t3\t\"a\tb\n",
+         "Quality|#1 ID|#2 ID|#1 String|#2 String", 1),
+        ("pandas.csv", "0,1\na text,1\nb text,0\nc text,1\n", "0 1", 1),
+        ("texts.txt", "I like it\n3 dogs\n", "text", 0),
+        ("names.csv", "text,spam\na,1\nb,1\nspam,1\nspam,0\n", "text spam", 1),
+    ],
+)  # fmt: skip
+def test_headers_are_told_from_rows(tmp_path: Path, name: str, text: str, columns: str, first: int) -> None:
+    path = write(tmp_path / name, text)
+    table = read_table(path)
+    assert table.columns == tuple(columns.split("|") if "|" in columns else columns.split())
+    assert table.lines == list(range(1 + first, text.count("\n") + 1))
+
+
+def test_labels_before_the_text_are_parted_from_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.txt", "__label__good a  film\n-1 b\n")
+    assert read_table(path).rows == [{"label": "good", "text": "a  film"}, {"label": "-1", "text": "b"}]
+    assert read_table(path, ["text"]).rows == [{"text": "__label__good a  film"}, {"text": "-1 b"}]
+
+
+def test_columns_may_be_named_by_the_user(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.tsv", "text\t1\nb\t0\n")
+    assert read_table(path, names=["note", "label"]).rows == [
+        {"note": "text", "label": "1"},
+        {"note": "b", "label": "0"},
+    ]
+
+
+def test_bad_rows_may_be_rejected(tmp_path: Path) -> None:
+    texts = {
+        "a.csv": 'text,label\na,1\n"b"c,1\nd\ne,0\n',
+        "a.jsonl": '{"text": "a", "label": 1}\n{"text": "b"\n{"text": null, "label": 1}\n{"text": "e", "label": 0}\n',
+        "a.json": '[{"text": "a", "label": 1},\n[1],\n{"text": null},\n{"text": "e", "label": 0}]\n',
+    }
+    for name, text in texts.items():
+        errors: list[DataError] = []
+        table = read_table(write(tmp_path / name, text), reject=errors.append)
+        assert [row["text"] for row in table.rows] == ["a", "e"]
+        assert [len(errors), errors[0].details["place"]] == [2, f"{tmp_path / name}:{3 if name == 'a.csv' else 2}"]
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a", None, "e"]}), path)
+    assert read_table(path, reject=errors.append).lines == [1, 3]

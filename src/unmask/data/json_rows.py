@@ -1,0 +1,165 @@
+"""JSON Lines, and JSON arrays of objects, as rows of texts and lists of texts."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unmask.data.files import parse_json, read_bytes, read_head, read_lines
+from unmask.data.names import KNOWN_NAMES
+from unmask.data.sniff import refuse_binary, wrong_encoding
+from unmask.errors import DataError
+
+Placed = tuple[int, dict[str, Any] | DataError]
+_BLANK = " \t\r\n"
+
+
+def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...], Iterator[Placed], tuple[str, ...]]:
+    """Columns, rows and notes of a file of JSON objects; literals keep their text (`1.0`, `1e5`, `true`).
+
+    Without `columns` those of the first row are read, but for unknown ones that hold a null or an object there.
+
+    Raises:
+        DataError: the file is empty or damaged, or an array that is not JSON.
+    """
+    is_array = read_head(path).lstrip().startswith("[")
+    objects = _array(path) if is_array else _lines(path)
+    seen: list[Placed] = []
+    names: tuple[str, ...] = tuple(columns or ())
+    odd: list[str] = []
+    for line, row in objects:
+        seen.append((line, row))
+        if not isinstance(row, DataError):
+            odd = [] if columns else [name for name, value in row.items() if _is_odd(name, value)]
+            names = names or tuple(name for name in row if name not in odd)
+            break
+    if not seen:
+        raise DataError("empty-file", "the file has no rows", place=path, expected="one JSON object on each line")
+    note = f"{path.name}: not read, because the first row holds a null or an object there: {', '.join(odd)}"
+    return names, _rows(path, names, itertools.chain(seen, objects)), (note,) if odd else ()
+
+
+def _is_odd(name: str, value: object) -> bool:
+    return (value is None or isinstance(value, dict)) and name.strip().lower() not in KNOWN_NAMES
+
+
+def _rows(path: Path, names: Sequence[str], objects: Iterator[Placed]) -> Iterator[Placed]:
+    for line, row in objects:
+        if isinstance(row, DataError):
+            yield line, row
+            continue
+        try:
+            yield line, {name: _cell(f"{path}:{line}", name, row) for name in names}
+        except DataError as error:
+            yield line, error
+
+
+def _decoder() -> json.JSONDecoder:
+    # Literals keep their text; a string and a number that look alike are the same value of a table.
+    return json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_without_duplicates)
+
+
+def _lines(path: Path) -> Iterator[Placed]:
+    decoder = _decoder()
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, parse_json(path, number, line, decoder)
+        except DataError as error:
+            yield number, error
+
+
+def _array(path: Path) -> Iterator[Placed]:
+    """Objects of one JSON array, with the lines that they begin at."""
+    data = read_bytes(path)
+    refuse_binary(path, data)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        start = data.rfind(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, start) + 1
+        raise wrong_encoding(path, line, data[start : error.start + 16], error.start - start, data) from None
+    decoder = _decoder()
+    at, line = text.index("[") + 1, 1
+    seen = 0
+    while True:
+        while at < len(text) and text[at] in _BLANK:
+            at += 1
+        line += text.count("\n", seen, at)
+        seen = at
+        if text[at : at + 1] == "]":
+            return
+        try:
+            row, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise _bad_array(path, line, str(error), text[at : at + 80]) from None
+        yield line, row if isinstance(row, dict) else _bad_array(path, line, f"a {type(row).__name__}", str(row)[:80])
+        while at < len(text) and text[at] in _BLANK:
+            at += 1
+        if text[at : at + 1] == ",":
+            at += 1
+        elif text[at : at + 1] != "]":
+            raise _bad_array(path, line, "no comma or bracket behind this object", text[at : at + 80])
+
+
+def _bad_array(path: Path, line: int, reason: str, value: str) -> DataError:
+    return DataError(
+        "bad-json",
+        f"the array is not one of JSON objects: {reason}",
+        place=f"{path}:{line}",
+        value=value,
+        expected='[{"text": "...", "label": "..."}, ...]',
+        remedy="correct it; a file that was cut ends without its bracket",
+    )
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' stands twice")
+    return row
+
+
+def _cell(place: str, name: str, row: dict[str, Any]) -> str | list[str]:
+    value = row.get(name)
+    if isinstance(value, list) and all(isinstance(item, str | bool) for item in value):
+        return [_text(place, name, item) for item in value]
+    if isinstance(value, str | bool):
+        return _text(place, name, value)
+    if value is None:
+        reason = f"the key '{name}' is null" if name in row else f"the row has no key '{name}'"
+        raise DataError(
+            "missing-value",
+            reason,
+            place=place,
+            value=", ".join(row)[:200],
+            expected="a text, number or truth value under every key that is read",
+            remedy="fill it in, drop the row, or name only the columns that are needed",
+        )
+    raise DataError(
+        "nested-value",
+        f"the key '{name}' holds a {'list of more than texts' if isinstance(value, list) else 'nested object'}",
+        place=place,
+        value=json.dumps(value)[:80],
+        expected="a text, number, truth value, or a list of them",
+        remedy="flatten it, or name only the columns that are needed",
+    )
+
+
+def _text(place: str, name: str, value: str | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(
+            "lone-surrogate",
+            f"the text under '{name}' holds half of a character pair (an escape such as \\ud83d alone)",
+            place=place,
+            value=value[:80].encode("ascii", "backslashreplace").decode("ascii"),
+            remedy="write the text again from its source; it was cut inside an emoji",
+        ) from None
+    return value
