@@ -97,10 +97,15 @@ def test_an_empty_text_is_named(ask, model: Path, tmp_path: Path) -> None:
     assert f"{path}:3" in talk
 
 
-def test_a_long_text_is_cut_and_the_share_is_said(ask, rows: Path, tmp_path: Path) -> None:
+def test_ds13_a_long_text_is_read_in_windows_or_cut_and_both_are_said(ask, rows: Path, tmp_path: Path) -> None:
     with rows.open("a") as file:
-        file.write("word " * 3000 + ",good\n")
+        file.write("word " * 1500 + ",good\n")
+        file.write("term " * 1500 + ",good\n")
     code, talk = ask("finetune", rows, "--output", tmp_path / "run", *SMALL)
+    assert code == 0
+    assert "% of all tokens are cut off" not in talk
+    assert "inputs: long texts are read in overlapping windows" in talk
+    code, talk = ask("finetune", rows, "--output", tmp_path / "cut", *SMALL, "--options.long_texts", "cut")
     assert code == 0
     assert "% of all tokens are cut off" in talk
 

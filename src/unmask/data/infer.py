@@ -1,19 +1,17 @@
 """Guess which columns of a table hold text and label, from their names first and their values second."""
 
-import logging
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from unmask.data.classes import number_in
 from unmask.data.order import permute
 from unmask.data.rows import Table
 from unmask.errors import DataError
 
-log = logging.getLogger("unmask")
-
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "gold", "y")
+NUMBER_NAMES = ("score", "similarity", "rating", "relatedness", "similarity_score", "relatedness_score", *LABEL_NAMES)
 OTHER_NAMES = ("id", "idx", "index", "fold", "split", "lang", "language", "source", "date")
 TEXT_NAMES = ("text", "sentence", "text_a", "review", "message", "content", "body", "query", "question", "comment")
 PAIR_NAMES = (
@@ -29,25 +27,35 @@ PAIR_NAMES = (
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a classification table.
+    """Columns of a table of labelled texts.
 
     Attributes:
         text: column of the first text.
         pair: column of the second text, or `None`.
-        label: column of the class.
-        labels: classes in the order of the logits: numbers by value, other names by the alphabet.
+        label: column of the class or number.
     """
 
     text: str
     pair: str | None
     label: str
-    labels: tuple[str, ...]
 
 
 def infer_columns(
-    table: Table, *, text: str | None = None, pair: str | None = None, label: str | None = None
+    table: Table,
+    *,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    is_number: bool = False,
 ) -> Columns:
     """Choose the columns that were not named.
+
+    Args:
+        table: the rows.
+        text: column of the text, if it is known.
+        pair: column of the second text, if it is known.
+        label: column of the class or number, if it is known.
+        is_number: the label is a number that is measured, not a class.
 
     Raises:
         DataError: no rows, a named column is not there, there is no header, or nothing looks like a text or a label.
@@ -64,10 +72,10 @@ def infer_columns(
             )
     if text is None and label is None:
         _check_header(table)
-    label = label or _label_column(table, taken=(text, pair))
+    label = label or (_number_column if is_number else _label_column)(table, taken=(text, pair))
     if text is None:
         text, pair = _text_columns(table, pair, without=label)
-    return Columns(text, pair, label, _classes(table, label))
+    return Columns(text, pair, label)
 
 
 def split_off(
@@ -100,8 +108,31 @@ def split_off(
     return sorted(set(range(len(strata))) - chosen), sorted(chosen)
 
 
+def _free(table: Table, taken: tuple[str | None, ...]) -> list[str]:
+    return [name for name in table.columns if name not in taken and name.strip().lower() not in OTHER_NAMES]
+
+
+def _number_column(table: Table, taken: tuple[str | None, ...]) -> str:
+    found = [name for name in _free(table, taken) if _are_numbers(table, name)]
+    if not found:
+        raise DataError(
+            "no-number-column",
+            "no column holds a number in every row",
+            place=table.path,
+            value=", ".join(table.columns),
+            expected=f"a column named {', '.join(NUMBER_NAMES[:3])}..., or one with numbers only",
+            remedy="name it: --data.label-column NAME; rows without a number must go",
+        )
+    known = [name for name in found if name.strip().lower() in NUMBER_NAMES]
+    return known[0] if known else max(found, key=lambda name: len(_values(table, name)))
+
+
+def _are_numbers(table: Table, name: str) -> bool:
+    return all(isinstance(value, str) and number_in(value) is not None for value in _values(table, name))
+
+
 def _label_column(table: Table, taken: tuple[str | None, ...]) -> str:
-    free = [name for name in table.columns if name not in taken and name.strip().lower() not in OTHER_NAMES]
+    free = _free(table, taken)
     for name in free:
         if name.strip().lower() in LABEL_NAMES:
             return name
@@ -138,34 +169,6 @@ def _text_columns(table: Table, pair: str | None, without: str) -> tuple[str, st
     return max(free, key=lambda name: _mean_length(table, name)), pair
 
 
-def _classes(table: Table, label: str) -> tuple[str, ...]:
-    names = _values(table, label)
-    if len(names) < 2:
-        raise DataError(
-            "one-class",
-            f"all rows have the same label in column '{label}'",
-            place=table.path,
-            value=", ".join(sorted(names)),
-            expected="at least two classes",
-        )
-    if len(table.rows) > 20 and len(names) > len(table.rows) / 2:
-        raise DataError(
-            "too-many-classes",
-            f"the {len(table.rows)} rows have {len(names)} different labels in column '{label}'",
-            place=table.path,
-            expected="classes with several rows each",
-            remedy="name another column: --data.label-column NAME",
-        )
-    alike = [name for name in sorted(names) if name != name.strip() and name.strip() in names]
-    if alike:
-        log.warning(
-            "labels that differ only by spaces are different classes here: %r and %r", alike[0], alike[0].strip()
-        )
-    if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
-
-
 def _check_header(table: Table) -> None:
     for name in table.columns:
         values = [row[name] for row in table.rows]
@@ -179,8 +182,10 @@ def _check_header(table: Table) -> None:
             )
 
 
-def _values(table: Table, name: str) -> set[str]:
-    return {row[name] for row in table.rows}
+def _values(table: Table, name: str) -> set[Hashable]:
+    """The different values of a column; lists of a column of labels become tuples."""
+    values = (row[name] for row in table.rows)
+    return {value if isinstance(value, str) else tuple(value) for value in values}
 
 
 def _mean_length(table: Table, name: str) -> float:

@@ -1,23 +1,37 @@
-"""One label for a text or a pair of texts (Liu et al. 2019, section 5.1: GLUE)."""
+"""One label for a text or a pair of texts (Liu et al. 2019, section 5.1: GLUE), or several.
 
-import difflib
+A long text is read window by window, and its probabilities are the mean of the windows'.
+"""
+
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from scipy import special
+import torch
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
+from unmask.data.classes import SEPARATOR, Classes, find_classes, labels_in
 from unmask.data.infer import infer_columns
 from unmask.data.rows import Table
-from unmask.errors import DataError
-from unmask.metrics.classes import classification
+from unmask.metrics.calibration import fit_temperature
+from unmask.model.config import EncoderConfig
 from unmask.model.heads import ClassificationHead
-from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
+from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, first_tokens, row_number
+from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
+from unmask.tasks.text_rows import LongTexts, text_features, truncated_share
+from unmask.tokenizer.load import Tokenizer
+
+MAX_WEIGHT = 100.0
+_SHOWN = 6
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0)]
+Listed = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) and "," in value else value)
+"""A flag's list: `0.3,0.4`."""
 
 
 class ClassificationSettings(Settings):
@@ -30,32 +44,48 @@ class ClassificationSettings(Settings):
     pair_column: str | None = None
     """Column that holds the second text of a pair."""
     label_column: str = "label"
-    """Column that holds the class."""
+    """Column that holds the class, or the classes."""
     max_length: int | None = None
     """Longest input in tokens; by default the model's."""
+    stride: Annotated[int, Field(ge=1)] | None = None
+    """Pieces between the starts of two windows of a long text; by default half of the input."""
+    long_texts: LongTexts = "window"
+    """Read a long text in overlapping windows, each with the row's label in training, or cut off its end."""
     head_dropout: float = 0.1
     """Dropout before both layers of the head; fairseq's fine-tuning used 0."""
+    multi_label: bool = False
+    """Whether a row may have several classes, or none."""
+    label_separator: str = SEPARATOR
+    """Stands between the classes of a row in a table, as in `a|b`; JSONL has lists too."""
+    class_weights: Annotated[Literal["none", "balanced"] | tuple[Weight, ...], Listed] = "none"
+    """Weight of each class in the loss; `balanced` makes all classes count alike, but none more than 100 times."""
+    class_shares: tuple[Share, ...] = ()
+    """Share of the rows of the training file that have each class."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes."""
+    calibrate: bool = True
+    """Fit `temperature` on the dev rows when training is done."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Divides the logits in use, so that probabilities mean what they say."""
+    thresholds: Annotated[tuple[Share, ...], Listed] = (0.5,)
+    """Probability from which a class is answered in a multi-label task: one for all, or one a class."""
+    fit_thresholds: bool = False
+    """Fit a threshold for each class on the dev rows, for its F1, where at least 5 of them have the class."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Most probable classes that are listed with each answer."""
+    abstain_below: Share = 0.0
+    """Below this probability there is no answer."""
 
-
-@dataclass(frozen=True)
-class ClassPrediction(Prediction):
-    """The answer of a classifier.
-
-    Attributes:
-        label: the most probable class.
-        score: its probability.
-        scores: probability of every class.
-        truncated_share: part of the text's tokens that did not fit into the model.
-    """
-
-    label: str
-    score: float
-    scores: dict[str, float]
-    truncated_share: float = 0.0
-
-    def summary(self) -> str:
-        """Label and probability."""
-        return f"{self.label}\t{self.score:.4f}"
+    @model_validator(mode="after")
+    def _one_a_class(self) -> Self:
+        sizes = {"class_shares": (0,), "thresholds": (1,), "class_weights": ()}
+        for name, others in sizes.items():
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) not in (*others, len(self.labels)):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.labels)} classes")
+        if self.class_weights == "balanced" and not self.class_shares:
+            raise ValueError("class_weights = 'balanced' needs class_shares, which `understand` finds in the rows")
+        return self
 
 
 class Classification(Task):
@@ -67,113 +97,153 @@ class Classification(Task):
     main_metric = "accuracy"
     settings: ClassificationSettings
 
+    def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: ClassificationSettings) -> None:
+        super().__init__(config, tokenizer, settings)
+        if settings.multi_label:
+            self.main_metric = "micro_f1"
+
     @classmethod
-    def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:
+    def understand(cls, table: Table, named: Mapping[str, Any]) -> Understood:
         """Infer text and label columns and the classes."""
         columns = infer_columns(
-            table,
-            text=named.get("text_column"),
-            pair=named.get("pair_column"),
-            label=named.get("label_column"),
+            table, text=named.get("text_column"), pair=named.get("pair_column"), label=named.get("label_column")
         )
-        texts = " + ".join(name for name in (columns.text, columns.pair) if name is not None)
-        names = ", ".join(columns.labels[:6]) + (f" and {len(columns.labels) - 6} more" * (len(columns.labels) > 6))
+        separator = named.get("label_separator", SEPARATOR)
+        wanted = _is_true(named.get("multi_label"))
+        classes = find_classes(table, columns.label, multi_label=wanted, separator=separator)
         return Understood(
             {
-                "labels": columns.labels,
+                "labels": classes.labels,
+                "class_shares": classes.shares,
+                "multi_label": classes.is_multi_label,
                 "text_column": columns.text,
                 "pair_column": columns.pair,
                 "label_column": columns.label,
             },
-            [f"text: {texts} | label: {columns.label} | {len(columns.labels)} classes: {names}"],
+            [_summary([columns.text, columns.pair], columns.label, classes), *classes.advice()],
         )
 
     @classmethod
     def stratum(cls, row: Row, settings: Settings) -> str:
-        """Rows of one class."""
+        """Rows of one class; with several, of the rarest one."""
         assert isinstance(settings, ClassificationSettings), "the settings of this task"
-        return str(row[settings.label_column])
+        cell = row[settings.label_column]
+        if not settings.multi_label:
+            return str(cell)
+        shares = dict(zip(settings.labels, settings.class_shares, strict=False))
+        return min(
+            labels_in(cell, settings.label_separator), key=lambda name: (shares.get(name, 0.0), name), default=""
+        )
 
     @property
     def labels(self) -> list[str]:
         """Names of the classes, in the order of the logits."""
         return list(self.settings.labels)
 
+    @property
+    def problem_type(self) -> str | None:
+        """The loss of several labels a row has a name of its own."""
+        return "multi_label_classification" if self.settings.multi_label else None
+
+    @property
+    def answers(self) -> OneLabel | ManyLabels:
+        """How logits become answers and answers scores."""
+        chosen = self.settings
+        if not chosen.multi_label:
+            return OneLabel(chosen.labels, chosen.label_column, chosen.top_k, chosen.abstain_below)
+        thresholds = chosen.thresholds * (len(chosen.labels) if len(chosen.thresholds) == 1 else 1)
+        return ManyLabels(chosen.labels, chosen.label_column, chosen.label_separator, thresholds, chosen.top_k)
+
     def build_head(self) -> ClassificationHead:
         """RoBERTa's classification head, or BERT's pooler and classifier."""
         return ClassificationHead(self.config, len(self.settings.labels), self.settings.head_dropout)
 
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
-        """Encode texts or pairs, cut to the model's length from the longer one."""
-        limit = min(self.settings.max_length or self.config.max_length, self.config.max_length)
-        texts = [[text_of(row, column, place(at)) for at, row in enumerate(rows)] for column in self.text_columns]
-        pieces = [self.tokenizer.encode(column) for column in texts]
-        features = []
-        for at, row in enumerate(rows):
-            sequence = self.tokenizer.assemble(*(column[at] for column in pieces), max_length=limit)
-            features.append(
-                Features(
-                    input_ids=sequence.input_ids,
-                    token_type_ids=sequence.token_type_ids if self.config.type_vocab_size > 1 else None,
-                    label=self._label(row, place(at)) if is_training else None,
-                    num_truncated=sequence.num_truncated,
-                    row=at,
-                )
-            )
-        return features
+        """Encode texts or pairs; each window of a long one carries the row's label."""
+        labels = list(self.answers.targets(rows, place)) if is_training else None
+        return text_features(self, self.settings, rows, place=place, labels=labels)
 
     def needed(self, batch: Batch) -> Tensor:
         """The first token of each text."""
         return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy, summed over the texts."""
+        """Cross-entropy, or the mean of the classes' binary ones, summed over the texts."""
         assert batch.labels is not None, "a batch without labels has no loss"
-        return F.cross_entropy(logits.float(), batch.labels.long(), reduction="sum")
-
-    def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> ClassPrediction:
-        """Probabilities by softmax, the greatest one as the answer."""
-        del row
-        scores = special.softmax(parts[0]).tolist()
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return ClassPrediction(
-            label=self.settings.labels[best],
-            score=scores[best],
-            scores=dict(zip(self.settings.labels, scores, strict=True)),
-            truncated_share=features[0].truncated_share,
-        )
-
-    def score(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> dict[str, Any]:
-        """Accuracy with its interval, MCC, macro F1, per-class scores and the confusion matrix."""
-        gold = [row[self.settings.label_column] for row in rows]
-        return asdict(classification(gold, [one.label for one in predictions], self.labels))
-
-    def row_scores(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> list[float]:
-        """1 for a right answer."""
-        column = self.settings.label_column
-        return [float(answer.label == row[column]) for answer, row in zip(predictions, rows, strict=True)]
-
-    def mistakes(self, predictions: Sequence[ClassPrediction], rows: Sequence[Row]) -> list[Mistake]:
-        """Rows that got another class than theirs."""
-        column = self.settings.label_column
-        return [
-            Mistake(" | ".join(row[name] for name in self.text_columns), row[column], answer.label, answer.score)
-            for answer, row in zip(predictions, rows, strict=True)
-            if answer.label != row[column]
-        ]
-
-    def _label(self, row: Row, where: object) -> int:
-        column = self.settings.label_column
-        value = text_of(row, column, where)
-        if value not in self.settings.labels:
-            near = difflib.get_close_matches(value, self.settings.labels, n=1)
-            raise DataError(
-                "unknown-label",
-                f"the label '{value}' in column '{column}' is none of the model's classes"
-                + (f"; did you mean '{near[0]}'?" if near else ""),
-                place=where,
-                value=value,
-                expected=f"one of {', '.join(self.settings.labels)}",
-                remedy="mend the label, or train on data that has this class",
+        chosen, logits = self.settings, logits.float()
+        weights = self._weights(logits.device)
+        if not chosen.multi_label:
+            return F.cross_entropy(
+                logits, batch.labels.long(), weights, label_smoothing=chosen.label_smoothing, reduction="sum"
             )
-        return self.settings.labels.index(value)
+        targets = batch.labels * (1 - chosen.label_smoothing) + chosen.label_smoothing / 2
+        total = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
+        return total / logits.shape[1]
+
+    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Of the classes; with several labels, of each being there and not being there."""
+        if not self.settings.multi_label:
+            return super().log_probs(logits, batch)
+        return F.logsigmoid(torch.stack([logits.float(), -logits.float()], dim=-1))
+
+    def decode(
+        self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row
+    ) -> ClassPrediction | LabelsPrediction:
+        """Mean of the windows' probabilities: the greatest one, or all at or above their thresholds."""
+        del row
+        answers, start = self.answers, np.zeros(1, np.int64)
+        (probabilities,) = answers.probabilities(np.stack(parts), start, self.settings.temperature)
+        return answers.answer(probabilities, truncated_share=truncated_share(features), num_windows=len(features))
+
+    def score(self, predictions: Sequence[Any], rows: Sequence[Row]) -> dict[str, Any]:
+        """Accuracy or F1, how well probabilities are calibrated, and the scores of each class."""
+        return self.answers.score(predictions, rows)
+
+    def row_scores(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[float]:
+        """1 for a right answer; the F1 of a set of labels."""
+        return self.answers.row_scores(predictions, rows)
+
+    def mistakes(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[Mistake]:
+        """Rows that got other classes than theirs, with probabilities."""
+        texts = [" | ".join(self.texts(row, self.settings)) for row in rows]
+        return self.answers.mistakes(predictions, rows, texts)
+
+    def fit_to_dev(
+        self, parts: Sequence[Sequence[Any]], features: Sequence[Sequence[Features]], rows: Sequence[Row]
+    ) -> Fitted:
+        """Fit the temperature by likelihood (Guo et al. 2017, section 4.2), and the thresholds if it is asked for."""
+        del features
+        answers, heat = self.answers, self.settings.temperature
+        logits = np.concatenate([np.stack(one) for one in parts])
+        starts = np.cumsum([0, *(len(one) for one in parts[:-1])])
+        gold = answers.targets(rows, row_number)
+        found = Fitted()
+        if self.settings.calibrate:
+            heat = fit_temperature(lambda heat: answers.surprise(answers.probabilities(logits, starts, heat), gold))
+            before = answers.calibration_error(answers.probabilities(logits, starts, 1.0), gold)
+            found = Fitted({"temperature": heat}, {"temperature": heat, "calibration_error_before": before})
+        if self.settings.fit_thresholds and isinstance(answers, ManyLabels):
+            found.settings["thresholds"] = answers.fit(answers.probabilities(logits, starts, heat), gold)
+        return found
+
+    def _weights(self, device: torch.device) -> Tensor | None:
+        chosen = self.settings
+        if chosen.class_weights == "none":
+            return None
+        weights = torch.tensor(chosen.class_shares if chosen.class_weights == "balanced" else chosen.class_weights)
+        if chosen.class_weights == "balanced":
+            weights = (1 - weights) / weights if chosen.multi_label else 1 / (len(weights) * weights)
+        return weights.clamp(max=MAX_WEIGHT).to(device)
+
+
+def _is_true(value: object) -> bool | None:
+    """What a flag says; what it should not say is found when all settings are checked."""
+    return None if value is None else str(value).lower() in ("true", "1", "yes", "on")
+
+
+def _summary(texts: Sequence[str | None], label: str, classes: Classes) -> str:
+    named = " + ".join(name for name in texts if name is not None)
+    more = len(classes.labels) - _SHOWN
+    names = ", ".join(classes.labels[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    kind = f", {sum(classes.shares):.2f} a row" if classes.is_multi_label else ""
+    return f"text: {named} | label: {label} | {len(classes.labels)} classes{kind}: {names}"

@@ -17,7 +17,12 @@ from unmask.tasks.classification import Classification, ClassificationSettings
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
-MAKERS: dict[str, Callable[..., Task]] = {"classification": tiny.classifier, "masked_lm": tiny.masked_lm}
+MAKERS: dict[str, Callable[..., Task]] = {
+    "classification": tiny.classifier,
+    "embedding": tiny.embedder,
+    "masked_lm": tiny.masked_lm,
+    "seq2seq": tiny.seq2seq,
+}
 STEPS = 40
 
 
@@ -70,8 +75,10 @@ def test_score_has_the_main_metric(task: Task) -> None:
 
 def test_texts_longer_than_the_model_are_cut_and_counted() -> None:
     task = tiny.classifier()
+    task.settings = task.settings.model_copy(update={"long_texts": "cut"})
     (answer,) = Predictor(task)(["word " * 500])
     assert 0.8 < answer.truncated_share < 1.0
+    assert answer.num_windows == 1
 
 
 def test_every_task_of_the_table_is_tested() -> None:

@@ -1,0 +1,57 @@
+"""Scores of a regression; thin over scipy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from unmask.metrics.intervals import bootstrap_rows
+
+
+@dataclass(frozen=True)
+class NumberScores:
+    """What a regression did on a labelled set.
+
+    Attributes:
+        spearman: rank correlation of the answers with the right numbers; 0 where either are all the same.
+        pearson: linear correlation; likewise.
+        rmse: root of the mean squared error, in the unit of the numbers.
+        mae: mean absolute error.
+        spearman_interval: 95 % bootstrap interval.
+    """
+
+    spearman: float
+    pearson: float
+    rmse: float
+    mae: float
+    spearman_interval: tuple[float, float]
+
+
+def regression(gold: np.ndarray, answers: np.ndarray) -> NumberScores:
+    """Score the answers of a regression.
+
+    Args:
+        gold: right numbers, (N,).
+        answers: given numbers, (N,).
+    """
+    errors = answers - gold
+    ranks = stats.rankdata(gold), stats.rankdata(answers)
+    return NumberScores(
+        spearman=correlation(*ranks),
+        pearson=correlation(gold, answers),
+        rmse=float(np.sqrt(np.mean(errors**2))),
+        mae=float(np.mean(np.abs(errors))),
+        spearman_interval=bootstrap_rows(lambda chosen: spearman(gold[chosen], answers[chosen]), len(gold)),
+    )
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Rank correlation; ties share their mean rank."""
+    return correlation(stats.rankdata(first), stats.rankdata(second))
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation; 0 where it is not defined because all values of one side are equal."""
+    first, second = first - first.mean(), second - second.mean()
+    norm = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / norm if norm > 0 else 0.0
