@@ -66,12 +66,13 @@ class Cells:
     has_header: bool = True
 
 
-def read_cells(path: Path, names: Sequence[str] | None = None) -> Cells:
+def read_cells(path: Path, names: Sequence[str] | None = None, like: Sequence[str] = ()) -> Cells:
     """Read a .csv or .tsv file, or any other file whose lines have tabs or begin with a label, or one text a line.
 
     Args:
         path: the file.
         names: of the columns of a file without a header; by default they are looked for in the first line.
+        like: names of the columns of another file, which are taken if this one has no header and as many cells.
 
     Raises:
         DataError: unknown format, no header, a column that is named twice, a damaged file.
@@ -81,9 +82,9 @@ def read_cells(path: Path, names: Sequence[str] | None = None) -> Cells:
     if layout is not None:
         return _laid_out(path, layout)
     if suffix == ".csv":
-        return _named(path, _csv_rows(path), names)
+        return _named(path, _csv_rows(path), names, like)
     if suffix == ".tsv" or _is_tabbed(head):
-        return _named(path, _tab_rows(path), names)
+        return _named(path, _tab_rows(path), names, like)
     if head and all(_LABEL_TEXT.match(line) for line in head):
         return _labelled(path)
     if suffix == ".txt":
@@ -108,7 +109,7 @@ def header_hint(columns: Sequence[str]) -> str | None:
     return None
 
 
-def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None) -> Cells:
+def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None, like: Sequence[str]) -> Cells:
     """Rows whose first line may be a header: it is one unless names are given or it looks like the other rows."""
     found = list(rows)
     if not found:
@@ -118,7 +119,8 @@ def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None) -> C
         raise first
     reason = "names are given" if names else _row_reason(first, found[1:])
     if reason:
-        chosen = tuple(names) if names else tuple(str(number) for number in range(1, len(first) + 1))
+        numbers = [str(number) for number in range(1, len(first) + 1)]
+        chosen = tuple(names or (like if len(like) == len(first) else numbers))
         note = f"{path.name} has no header ({reason}); its columns are {', '.join(chosen)}"
         return Cells(chosen, _checked(path, chosen, found), (note,), has_header=False)
     if len(set(first)) < len(first):

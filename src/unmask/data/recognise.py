@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.data.files import kind, read_head
-from unmask.data.rows import Form, Table, read_table
+from unmask.data.rows import Form, Reject, Table, read_table
 from unmask.errors import DataError
 
 TRAIN_NAMES = ("train", "training")
@@ -32,20 +32,31 @@ class Reader:
 READERS: tuple[Reader, ...] = ()
 
 
-def read_rows(path: Path | str, columns: Sequence[str] | None = None, form: Form | None = None) -> Table:
+def read_rows(
+    path: Path | str,
+    columns: Sequence[str] | None = None,
+    form: Form | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    like: Sequence[str] = (),
+    reject: Reject | None = None,
+) -> Table:
     """Read the rows of a file, whatever its format.
 
     Args:
         path: the file, compressed or not.
         columns: for tables, the columns to read; default: all.
         form: what the rows have to be; by default what the file looks like.
+        names: of all columns of a table without a header.
+        like: names of the columns of another table, for the case that this one has no header and as many cells.
+        reject: is told of each bad row of a table, which is then left out.
 
     Raises:
         DataError: the file is damaged, has no rows, or does not look like the form that is asked for.
     """
     path = Path(path)
     if form == "table" or kind(path) == ".parquet":
-        return read_table(path, columns)
+        return read_table(path, columns, names=names, like=like, reject=reject)
     head = read_head(path)
     for reader in READERS:
         if form in (None, reader.form) and reader.looks_like(path, head):
@@ -58,7 +69,7 @@ def read_rows(path: Path | str, columns: Sequence[str] | None = None, form: Form
             value=head[:80],
             remedy="docs/guides/check-your-data.md shows each format; `unmask debug data FILE` says what a file is",
         )
-    return read_table(path, columns)
+    return read_table(path, columns, names=names, like=like, reject=reject)
 
 
 _NAMES: dict[Form, str] = {

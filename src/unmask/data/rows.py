@@ -58,6 +58,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     *,
     names: Sequence[str] | None = None,
+    like: Sequence[str] = (),
     reject: Reject | None = None,
 ) -> Table:
     """Read a table without changing a value.
@@ -73,6 +74,7 @@ def read_table(
         path: a .csv, .tsv, .jsonl, .json, .parquet or .txt file, or any other one with tabs.
         columns: the columns to read; others are then not looked at. Default: all.
         names: of all columns, for a file without a header.
+        like: names of the columns of another file, for the case that this one has no header and as many cells.
         reject: is told of each bad row, which is then left out; by default the first one ends the reading.
 
     Raises:
@@ -80,14 +82,14 @@ def read_table(
             value, a damaged file; the place is `file:line`.
     """
     path = Path(path)
-    wanted, rows, notes = _opened(path, kind(path), columns, names)
+    wanted, rows, notes = _opened(path, kind(path), columns, names, like)
     for note in notes:
         log.info("%s", note)
     return _collected(path, wanted, rows, reject)
 
 
 def _opened(
-    path: Path, suffix: str, columns: Sequence[str] | None, names: Sequence[str] | None
+    path: Path, suffix: str, columns: Sequence[str] | None, names: Sequence[str] | None, like: Sequence[str]
 ) -> tuple[tuple[str, ...], Iterator[Placed], tuple[str, ...]]:
     """Columns, rows and notes of a file."""
     if suffix == ".parquet":
@@ -98,7 +100,7 @@ def _opened(
         return read_json(path, columns)
     if suffix == ".txt" and columns and list(columns) == ["text"]:
         return ("text",), ((at, {"text": line}) for at, line in enumerate(read_lines(path), 1) if line), ()
-    cells = read_cells(path, names)
+    cells = read_cells(path, names, like)
     wanted = _choose(path, cells.names, columns, cells)
     return wanted, _dictionaries(cells, wanted), cells.notes
 

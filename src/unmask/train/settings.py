@@ -147,6 +147,10 @@ class ColumnSettings(Settings):
     """Column of the second text of a pair."""
     label_column: str | None = None
     """Column of the label."""
+    columns: str | None = None
+    """Names of all columns, with commas between them, for files without a header."""
+    skip_bad: bool = False
+    """Leave bad rows out, and list them with their reasons in a file beside the run folder, `RUN.rejects`."""
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rows that is split off to choose the best epoch when there is no dev file."""
     max_length: Annotated[int, Field(ge=8)] | None = None

@@ -206,7 +206,7 @@ def test_columns_that_begin_with_a_null_or_an_object_are_not_read(
 @pytest.mark.parametrize(
     ("name", "text", "columns", "first"),
     [
-        ("SMSSpamCollection", "ham\tGo until jurong point, crazy..\nspam\tFree entry\nham\tOk lar\nham\tYes\n", "1 2", 0),
+        ("SMSSpamCollection", "ham\tGo until jurong point, crazy..\nspam\tFree\nham\tOk lar\nham\tYes\n", "1 2", 0),
         ("snli.txt", "two women are\tthe sisters are\t1\na man\ta dog\t1\na\tb\t1\n", "1 2 3", 0),
         ("rows.data", "\u5f88\u597d\u3002\t1\n\u5dee\t0\n", "1 2", 0),
         ("rows.csv", "great film,pos\nbad film,neg\nnice,pos\nawful,neg\n", "1 2", 0),
