@@ -1,0 +1,306 @@
+"""Words and tags in columns, one word a line and a blank line between sentences: CoNLL 2000, 2003 and their kin."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unmask import storage
+from unmask.data.files import kind, read_lines
+from unmask.data.rows import Table
+from unmask.data.spans import STRAY, Span, fit, is_unspaced, units
+from unmask.data.tags import OUTSIDE, Scheme, TagSet, bad_tag, chunks_of, is_chunk_tag, is_iob1, tags_for
+from unmask.errors import DataError
+
+DOCUMENT = "-DOCSTART-"
+MAX_COLUMNS = 10
+# With fewer documents than this, keeping each whole would leave no choice when a dev set is split off.
+MIN_DOCUMENTS = 10
+_TAG_SHARE = 0.95
+_MAX_TAGS = 200
+
+
+@dataclass(slots=True)
+class Sentence:
+    """Lines between two blank ones.
+
+    Attributes:
+        document: number of the document that it is in, or 0.
+        lines: number of each line.
+        cells: of each line.
+    """
+
+    document: int
+    lines: list[int] = field(default_factory=list)
+    cells: list[list[str]] = field(default_factory=list)
+
+
+def looks_like_conll(path: Path, head: str) -> bool:
+    """Whether a file has one word and its tags on each line.
+
+    Args:
+        path: its name tells it from a table.
+        head: its first characters.
+    """
+    if kind(path) in (".csv", ".parquet") or head.lstrip()[:1] in ("{", "["):
+        return False
+    lines = head.split("\n")[: -1 if len(head) > 1000 else None]
+    sentences, width = _cut(enumerate(lines, 1))
+    sizes = {len(cells) for one in sentences for cells in one.cells}
+    if sizes != {width} or not 2 <= width <= MAX_COLUMNS:
+        return False
+    values = _values(sentences, width)
+    tags = _chunk_columns(values)
+    if any(set(values[at]) != {OUTSIDE} for at in tags):
+        return kind(path) != ".tsv" or len(sentences) > 1
+    last, count = values[-1], sum(values[-1].values())
+    return len(sentences) > 1 and len(last) <= min(_MAX_TAGS, count // 3) and "" not in last
+
+
+def read_conll(path: Path, column: str | None = None) -> Table:
+    """Read sentences of words with one tag each; each becomes a text with character spans.
+
+    Columns are parted by tabs, or by spaces. The column of the tags is the last one that holds tags of chunks, or
+    else the last one that varies; a first column that counts the words is passed over. IOB1, IOB2, BIOES, BILOU and
+    BMES are told apart by the tags; where no tag is one of a chunk, each word is a span of its own (parts of speech).
+    Words are joined by spaces, those of Chinese, Japanese or Thai without. Lines of comments (`# ...`) at the start
+    of a sentence and `-DOCSTART-` are no words; the latter mark documents. A digit that stands behind each word, as
+    in the Weibo corpus, is taken off.
+
+    Args:
+        path: the file, compressed or not.
+        column: number of the column of the tags, from 1; by default it is found.
+
+    Returns:
+        Rows with `text`, `words`, `spans`, and where they are `document` and `doubts`, spans that begin with I-
+        against the scheme.
+
+    Raises:
+        DataError: a line has another number of columns than most, an empty word, or a tag that is none; there are no
+            sentences or no such column. The line is named.
+    """
+    sentences, width = _cut(enumerate(read_lines(path), 1))
+    if not sentences:
+        raise DataError("empty-file", "the file has no sentences", place=path, expected="one word and its tag a line")
+    for one in sentences:
+        _check(path, one, width)
+    values = _values(sentences, width)
+    word_at, tag_at = _choose_columns(path, values, sentences, column)
+    has_digits = _has_digits(values[word_at])
+    words = [[cells[word_at][:-1] if has_digits else cells[word_at] for cells in one.cells] for one in sentences]
+    tags = [[cells[tag_at] for cells in one.cells] for one in sentences]
+    has_chunks = tag_at in _chunk_columns(values)
+    if has_chunks:
+        for one, row in zip(sentences, tags, strict=True):
+            for line, tag in zip(one.lines, row, strict=True):
+                if not is_chunk_tag(tag):
+                    raise bad_tag(tag, f"{path}:{line}")
+    return table_of(
+        path, words, tags, [one.lines[0] for one in sentences], [one.document for one in sentences], has_chunks
+    )
+
+
+def table_of(
+    path: Path,
+    words: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[str]],
+    lines: Sequence[int],
+    documents: Sequence[object],
+    has_chunks: bool,
+) -> Table:
+    """The rows of a file of sentences.
+
+    Args:
+        path: of the file.
+        words: of each sentence.
+        tags: one for each word; an empty one is none.
+        lines: that each sentence begins at.
+        documents: that each sentence is in.
+        has_chunks: whether the tags are of chunks, and not of single words.
+    """
+    is_unspaced_text = _is_unspaced_text(words)
+    may_stray = has_chunks and not is_iob1(tags)
+    rows = []
+    for forms, row in zip(words, tags, strict=True):
+        text, ranges = join(forms, is_unspaced_text)
+        rows.append(row_of(text, ranges, row, has_chunks=has_chunks, may_stray=may_stray))
+    return Table(path, ("text", "words", "spans"), with_documents(rows, documents), list(lines), "tagged")
+
+
+def with_documents(rows: list[dict[str, Any]], documents: Sequence[object]) -> list[dict[str, Any]]:
+    """Rows that say which document they are in, if there are at least `MIN_DOCUMENTS`."""
+    if len(set(documents)) < MIN_DOCUMENTS:
+        return rows
+    return [row | {"document": document} for row, document in zip(rows, documents, strict=True)]
+
+
+def join(words: Sequence[str], is_unspaced_text: bool) -> tuple[str, list[tuple[int, int]]]:
+    """Put words together to a text, with the range of each in it.
+
+    Args:
+        words: in order.
+        is_unspaced_text: whether a space stands only between longer words that both are of a spaced script.
+    """
+    parts: list[str] = []
+    ranges: list[tuple[int, int]] = []
+    at, before = 0, ""
+    for word in words:
+        if before and not (is_unspaced_text and _touch(before, word)):
+            parts.append(" ")
+            at += 1
+        parts.append(word)
+        ranges.append((at, at + len(word)))
+        at += len(word)
+        before = word
+    return "".join(parts), ranges
+
+
+def row_of(
+    text: str, ranges: list[tuple[int, int]], tags: Sequence[str], *, has_chunks: bool, may_stray: bool
+) -> dict[str, Any]:
+    """A row of the form `tagged` from words and their tags."""
+    row: dict[str, Any] = {"text": text, "words": ranges}
+    if not has_chunks:
+        return row | {"spans": [Span(*place, tag) for place, tag in zip(ranges, tags, strict=True) if tag]}
+    chunks = chunks_of(tags)
+    spans = [Span(ranges[one.first][0], ranges[one.end - 1][1], one.label) for one in chunks]
+    strays = [(span, STRAY) for span, one in zip(spans, chunks, strict=True) if one.is_stray and may_stray]
+    return row | {"spans": spans} | ({"doubts": strays} if strays else {})
+
+
+def write_conll(table: Table, path: Path, scheme: Scheme = "bio") -> None:
+    """Write a table of the form `tagged` as two columns, word and tag, with a tab between them.
+
+    Rows without words are cut into units; spans that do not stand on words are an error.
+
+    Args:
+        table: rows with `text`, `words` and `spans`.
+        path: target.
+        scheme: of the tags; `word` needs one span on each word.
+
+    Raises:
+        DataError: a span is off, or a word holds a tab or a line end.
+    """
+    names = sorted({span.label for row in table.rows for span in row["spans"]})
+    tagset = TagSet(tags_for(names, scheme), scheme)
+    blocks = []
+    for at, row in enumerate(table.rows):
+        text, spans = row["text"], row["spans"]
+        words = row["words"] if row["words"] is not None else units(text)
+        ids = tagset.ids_of(fit(text, spans, words, place=table.place(at)), len(words))
+        tags = [tagset.tags[id] if id is not None else "_" for id in ids]
+        forms = [text[start:end] for start, end in words]
+        if any(re.search(r"[\t\n\r]", form) for form in forms):
+            raise DataError("bad-word", "a word holds a tab or a line end", place=table.place(at), value=text[:80])
+        blocks.append("".join(f"{form}\t{tag}\n" for form, tag in zip(forms, tags, strict=True)))
+    storage.write_text(path, "\n".join(blocks))
+
+
+def _cut(lines: Iterable[tuple[int, str]]) -> tuple[list[Sentence], int]:
+    """Sentences and the usual number of columns."""
+    numbered = list(lines)
+    first = next((line for _, line in numbered if line.strip(" \t") and line[:1] != "#"), "")
+    split = _by_tabs if "\t" in first else _by_spaces
+    found = list(_sentences(numbered, split))
+    sizes = Counter(len(cells) for one in found[:1000] for cells in one.cells)
+    width = max(sizes, key=lambda size: sizes[size], default=0)
+    for one in found:
+        while one.cells and len(one.cells[0]) != width and one.cells[0][0].startswith("#"):
+            del one.cells[0], one.lines[0]
+    return [one for one in found if one.cells], width
+
+
+def _sentences(lines: Iterable[tuple[int, str]], split: Any) -> Iterator[Sentence]:
+    document = 0
+    sentence = Sentence(document)
+    for number, line in lines:
+        is_mark = line.startswith(DOCUMENT)
+        document += is_mark
+        if is_mark or not line.strip(" \t\r"):
+            yield sentence
+            sentence = Sentence(document)
+        else:
+            sentence.lines.append(number)
+            sentence.cells.append(split(line))
+    yield sentence
+
+
+def _by_tabs(line: str) -> list[str]:
+    word, *rest = line.rstrip("\r\n").split("\t")
+    return [word, *(cell.strip(" ") for cell in rest)]
+
+
+def _by_spaces(line: str) -> list[str]:
+    # Not str.split(): U+3000 and the no-break space are words in some files.
+    cells = line.rstrip("\r\n ").split(" ")
+    return cells if "" not in cells else re.split(" +", " ".join(cells))
+
+
+def _check(path: Path, sentence: Sentence, width: int) -> None:
+    for line, cells in zip(sentence.lines, sentence.cells, strict=True):
+        if len(cells) != width or not 2 <= width <= MAX_COLUMNS:
+            raise DataError(
+                "ragged-row",
+                f"expected {width} columns, saw {len(cells)}: '{' | '.join(cells)[:120]}'",
+                place=f"{path}:{line}",
+                expected=f"2 to {MAX_COLUMNS} columns on each line, parted by tabs or by spaces; "
+                "a blank line between sentences",
+                remedy="mend the line",
+            )
+        if not cells[0]:
+            raise DataError("empty-word", "the line has no word before its tag", place=f"{path}:{line}")
+
+
+def _values(sentences: Sequence[Sentence], width: int) -> list[Counter[str]]:
+    return [Counter(cells[at] for one in sentences for cells in one.cells) for at in range(width)]
+
+
+def _chunk_columns(values: Sequence[Counter[str]]) -> list[int]:
+    """Columns that hold tags of chunks, but for a few mistakes."""
+    found = []
+    for at, column in enumerate(values):
+        good = sum(count for tag, count in column.items() if is_chunk_tag(tag))
+        if good >= _TAG_SHARE * sum(column.values()):
+            found.append(at)
+    return found
+
+
+def _choose_columns(
+    path: Path, values: Sequence[Counter[str]], sentences: Sequence[Sentence], column: str | None
+) -> tuple[int, int]:
+    """Places of the words and of their tags."""
+    counts = all(cells[0] == str(at) for one in sentences for at, cells in enumerate(one.cells, 1))
+    word = 1 if counts and len(values) > 2 else 0
+    if column is not None:
+        if not column.isdigit() or not 1 <= int(column) <= len(values):
+            raise DataError(
+                "missing-column",
+                f"there is no column '{column}'",
+                place=path,
+                expected=f"a number from 1 to {len(values)}",
+            )
+        tag = int(column) - 1
+    else:
+        chunked = [at for at in _chunk_columns(values) if set(values[at]) != {OUTSIDE}] or _chunk_columns(values)
+        varied = [at for at in range(word + 1, len(values)) if len(values[at]) > 1]
+        tag = (chunked or varied or [len(values) - 1])[-1]
+    return (word, tag) if tag != word else (word + 1, tag)
+
+
+def _has_digits(words: Counter[str]) -> bool:
+    """Whether each word has a digit behind it, as in the Weibo corpus (its place in the segmented word)."""
+    stems = [word[:-1] for word in words]
+    return all(stems) and all(word[-1] in "0123456789" for word in words) and any(map(is_unspaced, "".join(stems)))
+
+
+def _is_unspaced_text(sentences: Sequence[Sequence[str]]) -> bool:
+    """Whether a third of the first words have a character of a script that is written without spaces."""
+    words = [word for one in sentences[:200] for word in one]
+    return 3 * sum(any(map(is_unspaced, word)) for word in words) >= len(words)
+
+
+def _touch(before: str, word: str) -> bool:
+    """Whether no space stands between two words of an unspaced text."""
+    return len(before) == len(word) == 1 or is_unspaced(before[-1]) or is_unspaced(word[0])

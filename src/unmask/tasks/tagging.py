@@ -1,0 +1,435 @@
+"""Labels of words and of runs of words: names, parts of speech, chunks (Devlin et al. 2019, section 5.3).
+
+A word is decided by its first piece, or by the mean of its pieces, in the window in which it stands farthest from an
+edge; the answer is character spans in the text as it was given.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import model_validator
+from scipy import special
+from torch import Tensor
+from torch.nn import functional as F
+
+from unmask.config import Settings
+from unmask.data.alignment import encode_words, owners, piece_ranges
+from unmask.data.batching import Batch, Features, pack
+from unmask.data.rows import Table
+from unmask.data.spans import Policy, Span, UnitRule, drawn, fit, is_unspaced, units
+from unmask.data.tags import Scheme, TagSet, is_chunk_tag, scheme_of, tags_for
+from unmask.data.windows import Window, windows
+from unmask.errors import DataError
+from unmask.metrics.spans import sentence_f1, span_scores
+from unmask.model.crf import CrfHead
+from unmask.model.heads import TokenHead
+from unmask.tasks.base import Mark, Mistake, Place, Prediction, Row, Task, Understood, row_number, text_of
+from unmask.tokenizer.load import Pieces
+
+
+class TaggingSettings(Settings):
+    """Labels of a tagging task, and how words are read and decided."""
+
+    labels: tuple[str, ...]
+    """Tags in the order of the logits; bare names of spans are written out in the scheme (`PER`: O, B-PER, I-PER)."""
+    scheme: Scheme = "bio"
+    """How spans are written as tags: `bio`, `bioes`, `io`, or `word` for one label on each word; by default what the
+    labels look like."""
+    text_column: str = "text"
+    """Key of the text in a row."""
+    units: UnitRule = "runs"
+    """Words of a text that comes without them: `runs` of letters and digits, `joined` with the marks inside them, or
+    single `characters`; see `unmask.data.spans.units`."""
+    pooling: Literal["first", "mean"] = "first"
+    """What decides a word: its first piece, or the mean of its pieces."""
+    crf: bool = False
+    """Whether the tags of a text are scored together, by a conditional random field."""
+    span_policy: Policy | None = None
+    """What becomes of spans that are no run of words: an error (the default, and `strict`, for which a tag I- behind
+    O is one too), `contract`ed to whole words, `expand`ed to them, or `drop`ped from training."""
+    max_length: int | None = None
+    """Longest input in tokens; by default the model's."""
+    stride: int | None = None
+    """Pieces between the starts of two windows of a long text; by default half of the input."""
+    long_texts: Literal["window", "cut"] = "window"
+    """What becomes of texts that are longer than the input: read in windows, or cut off."""
+    head_dropout: float | None = None
+    """Dropout before the classifier; by default the encoder's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("labels"):
+            return values
+        labels = list(values["labels"])
+        scheme = values.get("scheme") or scheme_of(labels)
+        if scheme in ("bio", "bioes") and not all(map(is_chunk_tag, labels)):
+            labels = tags_for(labels, scheme)
+        return values | {"labels": tuple(labels), "scheme": scheme}
+
+
+@dataclass(frozen=True)
+class FoundSpan:
+    """A labelled stretch of a text.
+
+    Attributes:
+        start: first character.
+        end: character behind the last one.
+        label: what it is.
+        text: `text[start:end]`.
+        score: mean over its words of the probability of the label.
+    """
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class TagPrediction(Prediction):
+    """The answer of a tagger.
+
+    Attributes:
+        spans: in the order of the text; they do not overlap.
+        truncated_share: part of the text's tokens that was cut off; 0 where long texts are read in windows.
+    """
+
+    spans: tuple[FoundSpan, ...]
+    truncated_share: float = 0.0
+
+    def summary(self) -> str:
+        """The spans in one line: text, label and probability."""
+        return ", ".join(f"{' '.join(one.text.split())} [{one.label} {one.score:.2f}]" for one in self.spans) or "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedFeatures(Features):
+    """A window of a text, with the words that it decides.
+
+    Attributes:
+        words: their ranges of characters, (M, 2) int32.
+        pieces: place of each one's first piece in the input, and the place behind its last, (M, 2) int64.
+        tags: number of each one's tag, (M,) int64; `None` outside training and scoring.
+    """
+
+    words: np.ndarray
+    pieces: np.ndarray
+    tags: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedBatch(Batch):
+    """Windows laid end to end; M words in all, P pieces that decide them.
+
+    Attributes:
+        word_counts: words of each window, (B,) int64, on the host.
+        piece_words: the word that each piece belongs to, (P,) int64; `None` where one piece decides.
+    """
+
+    word_counts: np.ndarray
+    piece_words: Tensor | None = None
+
+
+class Tagging(Task):
+    """Dropout and one linear layer on the state of each word, and a conditional random field if it is asked for."""
+
+    name = "tagging"
+    head_name = "tagging"
+    settings_class = TaggingSettings
+    main_metric = "f1"
+    form = "tagged"
+    settings: TaggingSettings
+    head: TokenHead | CrfHead
+
+    @classmethod
+    def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:
+        """Collect the labels; see whether each word has one, and how texts without words are best cut."""
+        del named
+        if table.form != "tagged":
+            raise DataError(
+                "other-form",
+                "the file is a table, not text with labelled words or spans",
+                place=table.path,
+                expected="CoNLL, CoNLL-U, or JSON Lines with spans",
+                remedy="docs/guides/tag.md shows each",
+            )
+        counts = Counter(span.label for row in table.rows for span in row["spans"])
+        if not counts:
+            raise DataError("no-spans", "no row has a labelled span", place=table.path, remedy="see docs/guides/tag.md")
+        has_words = all(row["words"] is not None for row in table.rows)
+        scheme: Scheme = "word" if has_words and _is_on_each_word(table.rows) else "bio"
+        rule = _unit_rule(table.rows, has_words)
+        kinds = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(6))
+        kinds += f" and {len(counts) - 6} more" * (len(counts) > 6)
+        what = "labelled words" if scheme == "word" else "words and spans" if has_words else "spans of characters"
+        notes = [f"texts with {what} | {len(counts)} labels: {kinds} | texts without words are cut into {rule}"]
+        notes += _doubtful(table)
+        return Understood({"labels": sorted(counts), "scheme": scheme, "units": rule}, notes)
+
+    @classmethod
+    def stratum(cls, row: Row, settings: Settings) -> str:
+        """Texts with spans, and texts without."""
+        del settings
+        return "spans" if row["spans"] else ""
+
+    @classmethod
+    def group(cls, row: Row, settings: Settings) -> Hashable | None:
+        """Sentences of one document, where the file marks them."""
+        del settings
+        return row.get("document")
+
+    @property
+    def labels(self) -> list[str]:
+        """The tags, in the order of the logits."""
+        return list(self.settings.labels)
+
+    @cached_property
+    def tagset(self) -> TagSet:
+        """The tags as a way from spans to their numbers and back."""
+        return TagSet(self.settings.labels, self.settings.scheme)
+
+    def build_head(self) -> TokenHead | CrfHead:
+        """RoBERTa's token classifier, with a chain of tags on it if `crf`."""
+        kind = CrfHead if self.settings.crf else TokenHead
+        return kind(self.config, len(self.settings.labels), self.settings.head_dropout)
+
+    def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
+        """Encode texts with their words, long ones as several windows."""
+        texts = [text_of(row, self.settings.text_column, place(at)) for at, row in enumerate(rows)]
+        words = [self._words(row) for row in rows]
+        tags = [self._tags(row, words[at], place(at)) if is_training else None for at, row in enumerate(rows)]
+        ranges = [np.array(one, dtype=np.int32).reshape(-1, 2) for one in words]
+        encoded = encode_words(self.tokenizer, texts, ranges)
+        features: list[Features] = []
+        for at in range(len(rows)):
+            features += self._windows(encoded[at], ranges[at], tags[at], at)
+        return features
+
+    def collate(self, features: Sequence[Features]) -> TaggedBatch:
+        """Pack windows, with the places of the pieces that decide their words."""
+        ours = [one for one in features if isinstance(one, TaggedFeatures)]
+        batch = pack(features, position_offset=self.config.position_offset)
+        pieces = np.concatenate(
+            [one.pieces + start for one, start in zip(ours, batch.cu_seqlens, strict=False)], axis=0
+        ).astype(np.int64)
+        values = {one.name: getattr(batch, one.name) for one in fields(batch)}
+        tags = [one.tags for one in ours if one.tags is not None]
+        values["labels"] = torch.from_numpy(np.concatenate(tags)) if len(tags) == len(ours) else None
+        counts = np.array([len(one.words) for one in ours], dtype=np.int64)
+        if self.settings.pooling == "first":
+            return TaggedBatch(**values | {"positions": torch.from_numpy(pieces[:, 0].copy())}, word_counts=counts)
+        lengths = pieces[:, 1] - pieces[:, 0]
+        owner = np.repeat(np.arange(len(pieces)), lengths)
+        places = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + pieces[owner, 0]
+        values["positions"] = torch.from_numpy(places)
+        return TaggedBatch(**values, word_counts=counts, piece_words=torch.from_numpy(owner))
+
+    def needed(self, batch: Batch) -> Tensor:
+        """The pieces that decide words."""
+        assert batch.positions is not None, "a batch of this task has positions"
+        return batch.positions
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(M, C) logits of the words' tags."""
+        assert isinstance(batch, TaggedBatch), "a batch of this task"
+        hidden = self.encoded(batch, self.needed(batch))
+        if batch.piece_words is not None:
+            hidden = _means(hidden, batch.piece_words, int(batch.word_counts.sum()))
+        return self.head(hidden)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the words' tags, or the negative log-likelihood of each window's chain, summed."""
+        assert isinstance(batch, TaggedBatch), "a batch of this task"
+        assert batch.labels is not None, "a batch without labels has no loss"
+        if isinstance(self.head, CrfHead):
+            return self.head.loss(logits, batch.labels, batch.word_counts)
+        return F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+
+    def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[np.ndarray]:
+        """Logits of each window's words, (M, C)."""
+        del features
+        assert isinstance(batch, TaggedBatch), "a batch of this task"
+        return np.split(logits.float().cpu().numpy(), np.cumsum(batch.word_counts)[:-1])
+
+    def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> TagPrediction:
+        """Put the windows' words together and read the spans off the best tags."""
+        text: str = row[self.settings.text_column]
+        logits = np.concatenate(parts)
+        words = np.concatenate([one.words for one in features if isinstance(one, TaggedFeatures)])
+        if isinstance(self.head, CrfHead):
+            chain = self.head.chain()
+            path, shares = chain.best_path(logits), chain.marginals(logits)
+        else:
+            path, shares = logits.argmax(axis=1).tolist(), special.softmax(logits, axis=1)
+        spans = []
+        for chunk in self.tagset.chunks_of(path):
+            start, end = int(words[chunk.first, 0]), int(words[chunk.end - 1, 1])
+            share = shares[chunk.first : chunk.end, self.tagset.columns(chunk.label)].sum(axis=1).mean()
+            spans.append(FoundSpan(start, end, chunk.label, text[start:end], float(share)))
+        return TagPrediction(tuple(spans), features[0].truncated_share)
+
+    def score(self, predictions: Sequence[TagPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+        """Precision, recall and F1 of whole spans, all and by label, and the share of words with the right tag."""
+        gold = [self._gold(row) for row in rows]
+        found = [_spans(answer) for answer in predictions]
+        right = total = 0
+        for row, ours, theirs in zip(rows, gold, found, strict=True):
+            words, text = self._words(row), row[self.settings.text_column]
+            wanted, given = (
+                self.tagset.ids_of(fit(text, spans, words, policy="expand"), len(words)) for spans in (ours, theirs)
+            )
+            pairs = [(a, b) for a, b in zip(wanted, given, strict=True) if a is not None]
+            right += sum(a == b for a, b in pairs)
+            total += len(pairs)
+        scores = asdict(span_scores([_plain(one) for one in gold], [_plain(one) for one in found]))
+        return scores | {"accuracy": right / max(total, 1)}
+
+    def row_scores(self, predictions: Sequence[TagPrediction], rows: Sequence[Row]) -> list[float]:
+        """F1 of each text's spans; 1 where there is nothing to find and nothing was found."""
+        return [
+            sentence_f1(_plain(self._gold(row)), _plain(_spans(answer)))
+            for answer, row in zip(predictions, rows, strict=True)
+        ]
+
+    def mistakes(self, predictions: Sequence[TagPrediction], rows: Sequence[Row]) -> list[Mistake]:
+        """Texts whose spans are not all right, both kinds marked; the surest wrong span tells the order."""
+        wrong = []
+        for answer, row in zip(predictions, rows, strict=True):
+            text = row[self.settings.text_column]
+            gold, found = self._gold(row), _spans(answer)
+            if set(gold) == set(found):
+                continue
+            marks = [Mark(one.start, one.end, one.label, True) for one in gold]
+            marks += [Mark(one.start, one.end, one.label, False) for one in found]
+            extra = [one.score for one, span in zip(answer.spans, found, strict=True) if span not in gold]
+            named = (", ".join(f"{text[a.start : a.end]} [{a.label}]" for a in spans) or "-" for spans in (gold, found))
+            wrong.append(Mistake(text, *named, max(extra, default=0.0), tuple(marks)))
+        return wrong
+
+    def _words(self, row: Row) -> Sequence[tuple[int, int]]:
+        words = row.get("words")
+        return units(row[self.settings.text_column], self.settings.units) if words is None else words
+
+    def _gold(self, row: Row) -> list[Span]:
+        """The spans of the file as they stand on words; dropped ones stay in the count as missed."""
+        policy = self.settings.span_policy
+        if policy in (None, "strict", "drop"):
+            return list(row["spans"])
+        words = self._words(row)
+        chunks = fit(row[self.settings.text_column], row["spans"], words, policy=policy)
+        return [Span(words[one.first][0], words[one.end - 1][1], one.label) for one in chunks]
+
+    def _tags(self, row: Row, words: Sequence[tuple[int, int]], where: object) -> list[int | None]:
+        if "spans" not in row:
+            raise DataError(
+                "missing-column", "the row has no spans", place=where, expected="a file with labelled spans"
+            )
+        for span in row["spans"]:
+            if span.label not in self.tagset.names:
+                near = difflib.get_close_matches(span.label, self.tagset.names, n=1)
+                raise DataError(
+                    "unknown-label",
+                    f"the label '{span.label}' is none of the model's"
+                    + (f"; did you mean '{near[0]}'?" if near else ""),
+                    place=where,
+                    value=span.label,
+                    expected=f"one of {', '.join(self.tagset.names)}",
+                    remedy="mend the label, or train on data that has it",
+                )
+        text, doubts = row[self.settings.text_column], row.get("doubts", ())
+        chunks = fit(text, row["spans"], words, policy=self.settings.span_policy, doubts=doubts, place=where)
+        return self.tagset.ids_of(chunks, len(words))
+
+    def _windows(
+        self, pieces: Pieces, words: np.ndarray, tags: list[int | None] | None, row: int
+    ) -> list[TaggedFeatures]:
+        """Features of one text, each with the words that its window decides."""
+        limit = min(self.settings.max_length or self.config.max_length, self.config.max_length)
+        parts = list(windows(self.tokenizer, pieces, max_length=limit, stride=self.settings.stride or limit // 2))
+        lost = 0
+        if self.settings.long_texts == "cut":
+            lost, parts = len(pieces.ids) - parts[0].end, parts[:1]
+        ranges = piece_ranges(pieces, words)
+        owner = owners(parts, ranges)
+        if tags is not None:
+            owner[np.array([tag is None for tag in tags], dtype=bool)] = -1
+        return [
+            self._features(part, np.flatnonzero(owner == at), words, ranges, tags, num_truncated=lost, row=row)
+            for at, part in enumerate(parts)
+        ]
+
+    def _features(
+        self,
+        part: Window,
+        own: np.ndarray,
+        words: np.ndarray,
+        ranges: np.ndarray,
+        tags: list[int | None] | None,
+        *,
+        num_truncated: int,
+        row: int,
+    ) -> TaggedFeatures:
+        sequence = part.sequence
+        return TaggedFeatures(
+            input_ids=sequence.input_ids,
+            token_type_ids=sequence.token_type_ids if self.config.type_vocab_size > 1 else None,
+            num_truncated=num_truncated,
+            row=row,
+            words=words[own],
+            pieces=np.minimum(ranges[own], part.end) - part.start + part.first,
+            tags=None if tags is None else np.array([tags[at] for at in own], dtype=np.int64),
+        )
+
+
+def _means(hidden: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Mean of the rows that belong to each word, (M, D)."""
+    sums = hidden.new_zeros(count, hidden.shape[1]).index_add(0, owner, hidden)
+    return sums / torch.bincount(owner, minlength=count)[:, None].to(hidden.dtype)
+
+
+def _spans(answer: TagPrediction) -> list[Span]:
+    return [Span(one.start, one.end, one.label) for one in answer.spans]
+
+
+def _plain(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
+    return [(one.start, one.end, one.label) for one in spans]
+
+
+def _is_on_each_word(rows: Sequence[Row]) -> bool:
+    """Whether every span is one word, and nine of ten words have one."""
+    total = labelled = 0
+    for row in rows:
+        words = set(row["words"])
+        if any((span.start, span.end) not in words for span in row["spans"]):
+            return False
+        total, labelled = total + len(words), labelled + len(row["spans"])
+    return labelled >= 0.9 * total
+
+
+def _unit_rule(rows: Sequence[Row], has_words: bool) -> UnitRule:
+    """How to cut texts so that their units are like the words of a file."""
+    sample = rows[:500]
+    if not has_words:
+        text = "".join(row["text"] for row in sample)
+        return "characters" if 3 * sum(map(is_unspaced, text)) >= len(text) else "runs"
+    words = [row["text"][start:end] for row in sample for start, end in row["words"]]
+    return "characters" if sum(len(word) == 1 for word in words) >= 0.9 * len(words) else "joined"
+
+
+def _doubtful(table: Table) -> list[str]:
+    """A note on spans that the reader doubts, the first one drawn."""
+    doubted = [at for at, row in enumerate(table.rows) if row.get("doubts")]
+    if not doubted:
+        return []
+    row = table.rows[doubted[0]]
+    span, reason = row["doubts"][0]
+    line = f"{len(doubted)} texts have a span that {reason}; the first, {table.place(doubted[0])}:"
+    return [f"{line}\n{drawn(row['text'], span)}"]
