@@ -101,7 +101,8 @@ def write_span_json(table: Table, path: Path) -> None:
 def _objects(path: Path) -> Iterator[tuple[int, Object]]:
     """Objects with the line that each begins at: one a line, or each over several, ended by a `}` without indent."""
     decoder = json.JSONDecoder()
-    start, held = 0, []
+    start = 0
+    held: list[str] = []
     for number, line in enumerate(read_lines(path), 1):
         if not held and not line.strip():
             continue
@@ -159,11 +160,12 @@ def _is_span_list(value: object) -> bool:
 
 
 def _from_words(path: Path, lines: list[int], values: list[Object], keys: tuple[str, str]) -> Table:
-    words, tags = [], []
+    words: list[list[str]] = []
+    tags: list[list[str]] = []
     for line, value in zip(lines, values, strict=True):
         forms, names = value.get(keys[0]), value.get(keys[1])
         place = f"{path}:{line}"
-        if not isinstance(forms, list) or not _is_list_like(names, forms):
+        if not isinstance(forms, list) or not isinstance(names, list) or not _is_list_like(names, forms):
             raise DataError("ragged-row", f"'{keys[0]}' and '{keys[1]}' are not two lists of one length", place=place)
         if any(not isinstance(name, str) for name in names):
             raise DataError(
@@ -212,9 +214,9 @@ def _listed(place: str, given: object) -> Iterator[tuple[Any, Any, Any, Any]]:
         raise DataError("bad-span", "the spans are no list", place=place, value=str(given)[:80])
     for one in given:
         if isinstance(one, dict):
-            yield tuple(_first(one, names) for names in (_STARTS, _ENDS, _LABELS, _MENTIONS))  # type: ignore[misc]
+            yield tuple(_first(one, names) for names in (_STARTS, _ENDS, _LABELS, _MENTIONS))
         elif isinstance(one, list) and len(one) == 3:
-            yield (*one, None)  # type: ignore[misc]
+            yield (*one, None)
         else:
             yield one, None, None, None
 

@@ -310,8 +310,10 @@ class Tagging(Task):
             marks = [Mark(one.start, one.end, one.label, True) for one in gold]
             marks += [Mark(one.start, one.end, one.label, False) for one in found]
             extra = [one.score for one, span in zip(answer.spans, found, strict=True) if span not in gold]
-            named = (", ".join(f"{text[a.start : a.end]} [{a.label}]" for a in spans) or "-" for spans in (gold, found))
-            wrong.append(Mistake(text, *named, max(extra, default=0.0), tuple(marks)))
+            label, given = (
+                ", ".join(f"{text[a.start : a.end]} [{a.label}]" for a in spans) or "-" for spans in (gold, found)
+            )
+            wrong.append(Mistake(text, label, given, max(extra, default=0.0), tuple(marks)))
         return wrong
 
     def _words(self, row: Row) -> Sequence[tuple[int, int]]:
