@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TASKS = {
     "classification": "unmask.tasks.classification:Classification",
     "masked_lm": "unmask.tasks.masked_lm:MaskedLM",
+    "tagging": "unmask.tasks.tagging:Tagging",
 }
 
 
