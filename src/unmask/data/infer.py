@@ -6,23 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from unmask.data.classes import number_in
+from unmask.data.names import LABEL_NAMES, OTHER_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
 from unmask.data.order import permute
 from unmask.data.rows import Table
 from unmask.errors import DataError
 
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "gold", "y")
-NUMBER_NAMES = ("score", "similarity", "rating", "relatedness", "similarity_score", "relatedness_score", *LABEL_NAMES)
-OTHER_NAMES = ("id", "idx", "index", "fold", "split", "lang", "language", "source", "date")
-TEXT_NAMES = ("text", "sentence", "text_a", "review", "message", "content", "body", "query", "question", "comment")
-PAIR_NAMES = (
-    ("sentence1", "sentence2"),
-    ("text_a", "text_b"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("query", "passage"),
-    ("text", "text_pair"),
-)
+# Characters that a text has on average, at the least.
+_TEXT_LENGTH = 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ def infer_columns(
         is_number: the label is a number that is measured, not a class.
 
     Raises:
-        DataError: no rows, a named column is not there, there is no header, or nothing looks like a text or a label.
+        DataError: no rows, a named column is not there, or nothing looks like a text or a label.
     """
     if not table.rows:
         raise DataError("no-rows", "there are no rows to learn from", place=table.path)
@@ -70,8 +60,6 @@ def infer_columns(
                 place=table.path,
                 expected=f"one of {', '.join(table.columns)}",
             )
-    if text is None and label is None:
-        _check_header(table)
     label = label or (_number_column if is_number else _label_column)(table, taken=(text, pair))
     if text is None:
         text, pair = _text_columns(table, pair, without=label)
@@ -120,10 +108,10 @@ def _number_column(table: Table, taken: tuple[str | None, ...]) -> str:
             "no column holds a number in every row",
             place=table.path,
             value=", ".join(table.columns),
-            expected=f"a column named {', '.join(NUMBER_NAMES[:3])}..., or one with numbers only",
+            expected=f"a column named {', '.join(SCORE_NAMES[:3])}..., or one with numbers only",
             remedy="name it: --data.label-column NAME; rows without a number must go",
         )
-    known = [name for name in found if name.strip().lower() in NUMBER_NAMES]
+    known = [name for name in found if name.strip().lower() in (*SCORE_NAMES, *LABEL_NAMES)]
     return known[0] if known else max(found, key=lambda name: len(_values(table, name)))
 
 
@@ -166,20 +154,10 @@ def _text_columns(table: Table, pair: str | None, without: str) -> tuple[str, st
             place=table.path,
             remedy="name the text's column: --data.text-column NAME",
         )
+    texts = [name for name in free if _mean_length(table, name) >= _TEXT_LENGTH and not _are_numbers(table, name)]
+    if len(texts) == 2 and pair is None and all(name.isdigit() for name in table.columns):
+        return texts[0], texts[1]  # a file without a header, such as SNLI's: both texts count
     return max(free, key=lambda name: _mean_length(table, name)), pair
-
-
-def _check_header(table: Table) -> None:
-    for name in table.columns:
-        values = [row[name] for row in table.rows]
-        if name in values and name.strip().lower() not in LABEL_NAMES + TEXT_NAMES:
-            raise DataError(
-                "no-header",
-                f"the first line seems to be a row, not a header: '{name}' is also a value of its column",
-                place=f"{table.path}:1",
-                value=" | ".join(table.columns),
-                remedy="write a first line with the names of the columns, such as: text,label",
-            )
 
 
 def _values(table: Table, name: str) -> set[Hashable]:

@@ -41,10 +41,12 @@ def test_named_columns_win() -> None:
         infer_columns(rows, text="titel")
 
 
-def test_a_file_without_a_header_is_refused() -> None:
-    rows = [f"{kind},message number {number}" for number in range(20) for kind in ("ham", "spam")]
-    with pytest.raises(DataError, match="a row, not a header"):
-        infer_columns(table("ham,first message", *rows))
+def test_both_texts_of_a_file_without_a_header_count() -> None:
+    rows = [f"{at},two women are {at},they say goodbye,{at % 3}" for at in range(20)]
+    found = infer_columns(table("1,2,3,4", *rows))
+    assert (found.text, found.pair, found.label) == ("2", "3", "4")
+    found = infer_columns(table("1,2,3,4", *(row.replace("they say goodbye", "x") for row in rows)))
+    assert (found.text, found.pair, found.label) == ("2", None, "4")
 
 
 def test_a_table_without_a_label_column_is_refused() -> None:
