@@ -27,7 +27,8 @@ class AnswerScores:
         exact: share of the questions whose answer is one of the right ones.
         interval: 95 % bootstrap interval of the F1.
         questions: number of questions.
-        rows: F1 of each question.
+        rows: F1 of each question, (N,).
+        hits: exact match of each, 0 or 1, (N,).
     """
 
     f1: float
@@ -35,11 +36,12 @@ class AnswerScores:
     interval: tuple[float, float]
     questions: int
     rows: np.ndarray
+    hits: np.ndarray
 
     @classmethod
     def of(cls, exact: np.ndarray, f1: np.ndarray) -> "AnswerScores":
         """Means of the two scores of each question, (N,) float64."""
-        return cls(float(f1.mean()), float(exact.mean()), bootstrap(f1), len(f1), f1)
+        return cls(float(f1.mean()), float(exact.mean()), bootstrap(f1), len(f1), f1, exact)
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,15 @@ def test_files_of_answers_survive_a_round_trip(tmp_path: Path) -> None:
         read_answers(write(tmp_path / "bad.json", ["a"]))
 
 
+def test_a_question_without_answers_is_not_one_that_has_none(tmp_path: Path) -> None:
+    asked = {"id": "q1", "question": "What?"}
+    content = squad(
+        asked, asked | {"id": "q2", "answers": []}, asked | {"id": "q3", "answers": [], "is_impossible": False}
+    )
+    rows = read_questions(write(tmp_path / "test.json", content)).rows
+    assert [row["is_impossible"] for row in rows] == [False, True, False]
+
+
 def test_ids_that_stand_twice_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_questions(write(tmp_path / "train.json", squad(question(1), question(1))))
     assert "same id" in caplog.text
