@@ -2,12 +2,20 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from unmask.checkpoint import save_model
+from unmask.data.questions import Answer
 from unmask.model.config import EncoderConfig
 from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.embedding import Embedding, EmbeddingSettings
 from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.multiple_choice import MultipleChoice, MultipleChoiceSettings
+from unmask.tasks.regression import Regression, RegressionSettings
+from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings
+from unmask.tasks.span_qa import SpanQA, SpanQASettings
+from unmask.tasks.zero_shot import ZeroShot, ZeroShotSettings
 from unmask.tokenizer.load import Tokenizer
 from unmask.tokenizer.train import train
 
@@ -55,8 +63,71 @@ def masked_lm(**changes: object) -> MaskedLM:
     return task
 
 
-def rows_of(task: Task) -> list[dict[str, str]]:
+def embedder(**changes: object) -> Embedding:
+    """Sentence vectors with random weights, for rows of a text and its pair."""
+    task = Embedding(config(**changes), tokenizer(), EmbeddingSettings(pair_column="pair"))
+    task.init_weights(0)
+    return task
+
+
+def seq2seq(**changes: object) -> Seq2Seq:
+    """A writer of short texts with random weights; the settings can be changed."""
+    known = {"text_column": "text", "max_target_length": 16, "label_smoothing": 0.0}
+    task = Seq2Seq(config(), tokenizer(), Seq2SeqSettings.model_validate(known | changes))
+    task.init_weights(0)
+    return task
+
+
+def regression(**changes: object) -> Regression:
+    """A regression with random weights."""
+    task = Regression(
+        config(**changes), tokenizer(), RegressionSettings(label_column="label", high=4.0, head_dropout=0.0)
+    )
+    task.init_weights(0)
+    return task
+
+
+def zero_shot(**changes: object) -> ZeroShot:
+    """A classifier of good and bad by inference, with random weights."""
+    labels = ("contradiction", "neutral", "entailment")
+    settings = ZeroShotSettings(labels=labels, candidate_labels=("bad", "good"), template="It is {}.")
+    task = ZeroShot(config(**changes), tokenizer(), settings)
+    task.init_weights(0)
+    return task
+
+
+def span_qa(**changes: object) -> SpanQA:
+    """An answerer of questions about the story, with random weights; the settings can be changed."""
+    settings = SpanQASettings.model_validate({"text_column": "text", "stride": 32} | changes)
+    task = SpanQA(config(), tokenizer(), settings)
+    task.init_weights(0)
+    return task
+
+
+def multiple_choice(**changes: object) -> MultipleChoice:
+    """A chooser with random weights; the settings can be changed."""
+    settings = MultipleChoiceSettings.model_validate({"text_column": "text", "head_dropout": 0.0} | changes)
+    task = MultipleChoice(config(), tokenizer(), settings)
+    task.init_weights(0)
+    return task
+
+
+def rows_of(task: Task) -> list[dict[str, Any]]:
     """Eight rows that the task can learn by heart."""
+    if task.name == "embedding":
+        return [{"text": text, "pair": text[::-1]} for text in (*GOOD, *BAD)]
+    if task.name == "seq2seq":
+        return [{"text": text, "target": other} for text, other in zip(GOOD + BAD, BAD + GOOD, strict=True)]
+    if task.name == "zero_shot":  # whether a text goes with a class would take more steps than a test has
+        return [{"text": text, "label": "good"} for text in (*GOOD, *BAD)]
+    if task.name == "regression":
+        return [{"text": text, "label": f"{at / 2}"} for at, text in enumerate((*GOOD, *BAD))]
+    if task.name == "span_qa":
+        words = ("cat", "mat", "moon", "Nobody", "morning", "dog", "home", "gone")
+        found = [[Answer(word, STORY.index(word))] for word in words]
+        return [{"text": f"{word}?", "context": STORY, "answers": one} for word, one in zip(words, found, strict=True)]
+    if task.name == "multiple_choice":
+        return [{"text": text, "choices": ["bad", "good"], "answer": int(text in GOOD)} for text in (*GOOD, *BAD)]
     if task.name == "masked_lm":
         return [{"text": text} for text in (*GOOD, *BAD)]
     return [{"text": text, "label": "good"} for text in GOOD] + [{"text": text, "label": "bad"} for text in BAD]
@@ -74,5 +145,6 @@ def saved(task: Task, folder: Path, *, name: str | None = None, golden: dict | N
         meta={"task": {"name": name or task.name, "settings": task.settings.model_dump(mode="json")}},
         card="",
         golden=golden,
+        problem_type=task.problem_type,
     )
     return folder

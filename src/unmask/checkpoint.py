@@ -42,6 +42,7 @@ class Model:
         missing: parameters of the head that the file lacks; their values would be random, so say so.
         unused: published names that were left aside, such as those of another task's head.
         golden: the parity certificate, where there is one.
+        problem_type: transformers' name of the loss of a classification head; None where it is the usual one.
     """
 
     config: EncoderConfig
@@ -53,6 +54,7 @@ class Model:
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     golden: dict[str, Any] | None = None
+    problem_type: str | None = None
 
 
 def save_model(
@@ -66,6 +68,7 @@ def save_model(
     meta: dict[str, Any],
     card: str,
     golden: dict[str, Any] | None,
+    problem_type: str | None = None,
 ) -> None:
     """Write a model folder that this package and transformers open; an older one is replaced when the new one stands.
 
@@ -79,6 +82,7 @@ def save_model(
         meta: task, settings and provenance; JSON values.
         card: text of README.md.
         golden: the parity certificate.
+        problem_type: transformers' name of the loss, where its head has several.
 
     Raises:
         ResourceError: the disk is full; an older folder is untouched.
@@ -86,6 +90,7 @@ def save_model(
     published = to_hf(state_dict, config, head)
     content = config.to_hf(head=head, labels=labels)
     content |= {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
+    content |= {} if problem_type is None else {"problem_type": problem_type}
     with storage.replaced(Path(folder)) as staging:
         _write_json(staging / "config.json", content)
         # not save_file: it hides a full disk in an error of its own, and makes its file for the owner alone
@@ -153,6 +158,7 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         missing=found.missing,
         unused=found.unused + found.unknown,
         golden=golden,
+        problem_type=content.get("problem_type"),
     )
 
 

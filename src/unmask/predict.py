@@ -40,7 +40,12 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, task: str | None = None, columns: Mapping[str, str | None] | None = None
+        cls,
+        folder: str | Path,
+        *,
+        task: str | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> "Predictor":
         """Open a model folder.
 
@@ -48,15 +53,15 @@ class Predictor:
             folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head.
             task: name of the task; by default the one that the folder was made for.
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
+            options: other values for its settings, such as {"top_k": 3}.
 
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
+            UsageError: the task has no such setting, or it cannot have this value.
         """
         model = load_model(Path(folder))
-        built = build_task(model, task, place=folder)
         named = {name: column for name, column in (columns or {}).items() if column is not None}
-        built.settings = resolve(type(built.settings), built.settings.model_dump(), named, place="columns")
-        return cls(built)
+        return cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
 
     def __call__(self, texts: Sequence[Texts]) -> list[Any]:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
@@ -128,19 +133,23 @@ def say_truncated(features: Sequence[Features]) -> bool:
     return bool(cut)
 
 
-def build_task(model: Model, name: str | None = None, *, place: object = None) -> Task:
+def build_task(
+    model: Model, name: str | None = None, *, place: object = None, options: Mapping[str, Any] | None = None
+) -> Task:
     """The task of a loaded model folder, with its weights.
 
     Args:
         model: parts of the folder.
         name: of the task; by default the folder's own.
         place: the folder, for errors.
+        options: values that its settings have instead of the folder's.
 
     Raises:
         ArtefactError: the folder has no head for this task, so that its answers would be noise.
+        UsageError: the task has no such setting, or it cannot have this value.
     """
     stored = model.meta.get("task", {})
-    wanted = name or stored.get("name") or model.head
+    wanted = name or stored.get("name") or _usual_task(model)
     if name is None and wanted is not None and wanted not in TASKS:
         raise ArtefactError(
             "outside-task",
@@ -156,10 +165,13 @@ def build_task(model: Model, name: str | None = None, *, place: object = None) -
             remedy="fine-tune it first: unmask finetune FILE --model FOLDER",
         )
     kind = find_task(wanted)
-    values = dict(stored.get("settings", {})) if stored.get("name") in (None, wanted) else {}
-    if "labels" in kind.settings_class.model_fields and "labels" not in values:
-        values["labels"] = model.labels or ()
-    task = kind(model.config, model.tokenizer, kind.settings_class.model_validate(values))
+    known = {"labels": model.labels or (), "multi_label": model.problem_type == "multi_label_classification"}
+    values = {name: value for name, value in known.items() if name in kind.settings_class.model_fields}
+    if stored.get("name") in (None, wanted):
+        values |= stored.get("settings", {})
+    task = kind(
+        model.config, model.tokenizer, resolve(kind.settings_class, values, dict(options or {}), place="options")
+    )
     absent = task.load_weights(model)
     if absent:
         raise ArtefactError(
@@ -170,3 +182,8 @@ def build_task(model: Model, name: str | None = None, *, place: object = None) -
             remedy="name a folder that was trained for this task",
         )
     return task.eval()
+
+
+def _usual_task(model: Model) -> str | None:
+    """What a published folder is for, by its head; a classifier with a single output gives a number."""
+    return "regression" if model.head == "classification" and len(model.labels or ()) == 1 else model.head

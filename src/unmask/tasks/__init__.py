@@ -11,8 +11,14 @@ if TYPE_CHECKING:
 
 TASKS = {
     "classification": "unmask.tasks.classification:Classification",
+    "embedding": "unmask.tasks.embedding:Embedding",
     "masked_lm": "unmask.tasks.masked_lm:MaskedLM",
+    "multiple_choice": "unmask.tasks.multiple_choice:MultipleChoice",
+    "regression": "unmask.tasks.regression:Regression",
+    "seq2seq": "unmask.tasks.seq2seq:Seq2Seq",
+    "span_qa": "unmask.tasks.span_qa:SpanQA",
     "tagging": "unmask.tasks.tagging:Tagging",
+    "zero_shot": "unmask.tasks.zero_shot:ZeroShot",
 }
 
 

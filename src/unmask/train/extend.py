@@ -83,6 +83,7 @@ def _save(output: Path, model: Model, card: str) -> None:
         meta=model.meta,
         card=card,
         golden=None if model.head is None else make_golden(build_task(model, place=output)),
+        problem_type=model.problem_type,
     )
 
 

@@ -35,6 +35,7 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
         },
         card=_card(run, task, settings, data),
         golden=make_golden(task),
+        problem_type=task.problem_type,
     )
 
 

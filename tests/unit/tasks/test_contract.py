@@ -21,7 +21,11 @@ MAKERS: dict[str, Callable[..., Task]] = {
     "classification": tiny.classifier,
     "embedding": tiny.embedder,
     "masked_lm": tiny.masked_lm,
+    "multiple_choice": tiny.multiple_choice,
+    "regression": tiny.regression,
     "seq2seq": tiny.seq2seq,
+    "span_qa": tiny.span_qa,
+    "zero_shot": tiny.zero_shot,
 }
 STEPS = 40
 
