@@ -95,7 +95,7 @@ def read_cells(path: Path, names: Sequence[str] | None = None, like: Sequence[st
         + " and its lines do not all have the same number of tabs",
         place=path,
         expected="a name that ends in .csv, .tsv, .jsonl, .parquet or .txt (and perhaps .gz, .xz, .zst, .bz2)",
-        remedy="rename the file",
+        remedy="rename it if it is one of these; of other formats, write the rows as JSON Lines",
     )
 
 

@@ -18,7 +18,8 @@ _BLANK = " \t\r\n"
 def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...], Iterator[Placed], tuple[str, ...]]:
     """Columns, rows and notes of a file of JSON objects; literals keep their text (`1.0`, `1e5`, `true`).
 
-    Without `columns` those of the first row are read, but for unknown ones that hold a null or an object there.
+    Without `columns` those of the first row are read, but for those that hold an object there, or a null under a name
+    that is not known. A row may lack a key that holds a list in the first one: its list is empty.
 
     Raises:
         DataError: the file is empty or damaged, or an array that is not JSON.
@@ -26,6 +27,7 @@ def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...
     is_array = read_head(path).lstrip().startswith("[")
     objects = _array(path) if is_array else _lines(path)
     seen: list[Placed] = []
+    lists: set[str] = set()
     names: tuple[str, ...] = tuple(columns or ())
     odd: list[str] = []
     for line, row in objects:
@@ -33,24 +35,26 @@ def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...
         if not isinstance(row, DataError):
             odd = [] if columns else [name for name, value in row.items() if _is_odd(name, value)]
             names = names or tuple(name for name in row if name not in odd)
+            lists = {name for name in names if isinstance(row.get(name), list)}
             break
     if not seen:
         raise DataError("empty-file", "the file has no rows", place=path, expected="one JSON object on each line")
     note = f"{path.name}: not read, because the first row holds a null or an object there: {', '.join(odd)}"
-    return names, _rows(path, names, itertools.chain(seen, objects)), (note,) if odd else ()
+    return names, _rows(path, names, lists, itertools.chain(seen, objects)), (note,) if odd else ()
 
 
 def _is_odd(name: str, value: object) -> bool:
-    return (value is None or isinstance(value, dict)) and name.strip().lower() not in KNOWN_NAMES
+    return isinstance(value, dict) or (value is None and name.strip().lower() not in KNOWN_NAMES)
 
 
-def _rows(path: Path, names: Sequence[str], objects: Iterator[Placed]) -> Iterator[Placed]:
+def _rows(path: Path, names: Sequence[str], lists: set[str], objects: Iterator[Placed]) -> Iterator[Placed]:
     for line, row in objects:
         if isinstance(row, DataError):
             yield line, row
             continue
         try:
-            yield line, {name: _cell(f"{path}:{line}", name, row) for name in names}
+            empty = {name: [] for name in lists if name not in row}
+            yield line, {name: _cell(f"{path}:{line}", name, row | empty) for name in names}
         except DataError as error:
             yield line, error
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unmask.data.choices import looks_like_choices, read_choices
 from unmask.data.conll import looks_like_conll, read_conll
 from unmask.data.conllu import looks_like_conllu, read_conllu
 from unmask.data.files import kind, read_head
+from unmask.data.questions import looks_like_questions, read_questions
 from unmask.data.rows import Form, Reject, Table, read_table
 from unmask.data.span_json import looks_like_span_json, read_span_json
 from unmask.errors import DataError
@@ -33,6 +35,8 @@ class Reader:
 
 # Asked in this order; what none of them takes is a table.
 READERS: tuple[Reader, ...] = (
+    Reader("questions", looks_like_questions, read_questions),
+    Reader("choices", looks_like_choices, read_choices),
     Reader("tagged", looks_like_conllu, read_conllu),
     Reader("tagged", looks_like_span_json, read_span_json),
     Reader("tagged", looks_like_conll, read_conll),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from unmask.data.files import kind
 from unmask.data.names import LABEL_NAMES, SCORE_NAMES
 from unmask.data.rows import Form, Table
 from unmask.tasks import TASKS
@@ -14,6 +15,9 @@ SOURCE_NAMES = {
     "article": ("summary", "highlights", "headline", "title"),
     "text": ("summary", "headline", "title"),
 }
+LANGUAGES = frozenset(
+    ["ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "vi", "zh"]
+)
 MANY = 20
 """So many different numbers are measured and not chosen from a list."""
 
@@ -41,6 +45,8 @@ def _of_table(table: Table, named: Mapping[str, str]) -> str:
         return "regression"
     if label is None and _is_text_to_text(table, names):
         return "seq2seq"
+    if kind(table.path) == ".txt" and table.columns == ("text",):
+        return "embedding"  # nothing but texts: they are told from each other (SimCSE)
     return _LAST
 
 
@@ -56,12 +62,18 @@ def _is_score(table: Table, columns: list[str]) -> bool:
 
 
 def _is_text_to_text(table: Table, names: Mapping[str, str]) -> bool:
-    """Whether two columns are called like a text and what is to be made of it, and the second is no class."""
+    """Whether two columns are a text and what is to be made of it, by their names, or alone in a file without any."""
     for source, targets in SOURCE_NAMES.items():
         for target in targets:
             if source in names and target in names:
-                return 2 * len({row[names[target]] for row in table.rows}) > len(table.rows)
-    return False
+                return _is_varied(table, names[target])
+    two = [name for name in table.columns if name.lower() in LANGUAGES or name.isdigit()]
+    return len(two) == len(table.columns) == 2 and all(_is_varied(table, name) for name in two)
+
+
+def _is_varied(table: Table, column: str) -> bool:
+    """Whether most rows have a value of their own."""
+    return 2 * len({row[column] for row in table.rows}) > len(table.rows)
 
 
 def _is_number(text: str) -> bool:

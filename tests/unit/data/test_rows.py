@@ -196,11 +196,17 @@ def test_columns_that_begin_with_a_null_or_an_object_are_not_read(
     caplog.set_level("INFO", "unmask")
     line = '{"text": "a", "label": 1, "label0": null, "target": {"at": 3}}\n'
     path = write(tmp_path / "table.jsonl", line)
-    with pytest.raises(DataError, match="'target' holds a nested object"):
-        read_table(path)  # a name that labels have
-    table = read_table(write(path, line.replace("target", "spans")))
-    assert table.columns == ("text", "label")
-    assert "label0, spans" in caplog.text
+    assert read_table(path).columns == ("text", "label")
+    assert "label0, target" in caplog.text
+    with pytest.raises(DataError, match="'label' is null"):
+        read_table(write(path, line.replace("1", "null")))  # a name that labels have
+
+
+def test_a_list_may_be_absent(tmp_path: Path) -> None:
+    path = write(tmp_path / "table.jsonl", '{"text": "a", "labels": ["x"]}\n{"text": "b"}\n')
+    assert read_table(path).rows[1] == {"text": "b", "labels": []}
+    with pytest.raises(DataError, match="'labels' is null"):
+        read_table(write(path, '{"text": "a", "labels": ["x"]}\n{"text": "b", "labels": null}\n'))
 
 
 @pytest.mark.parametrize(

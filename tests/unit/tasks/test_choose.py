@@ -48,12 +48,22 @@ TEXTS = [[f"text {at}", f"short {at}"] for at in range(30)]
         ("source target", TEXTS, "seq2seq"),
         ("title Text", TEXTS, "seq2seq"),
         ("source target", [["a", "x"], ["b", "y"]] * 9, "classification"),
+        ("1 2", TEXTS, "seq2seq"),
+        ("en zh", TEXTS, "seq2seq"),
+        ("1 2", [["a", "x"], ["b", "y"]] * 9, "classification"),
+        ("1 2 3", [[*row, "x"] for row in TEXTS], "classification"),
         ("text label", [["a", ["x", "y"]], ["b", ["y"]]], "classification"),
         ("text label", [["a", "x|y"], ["b", "y"]], "classification"),
     ],
 )
 def test_columns_and_values_decide(columns: str, rows: list[list[object]], task: str) -> None:
     assert choose_task(table(columns, *rows), {}) == task
+
+
+def test_texts_alone_are_told_from_each_other() -> None:
+    texts = table("text", ["a"], ["b"])
+    assert choose_task(texts, {}) == "classification"
+    assert choose_task(Table(Path("a.txt"), texts.columns, texts.rows, texts.lines), {}) == "embedding"
 
 
 def test_a_named_label_decides() -> None:
