@@ -4,11 +4,9 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from unmask import storage
 from unmask.config import resolve
@@ -20,12 +18,13 @@ from unmask.predict import Predictor, say_truncated
 from unmask.runtime import Stop, stoppable
 from unmask.tasks.base import Task
 from unmask.tokenizer.train import train as train_tokenizer
-from unmask.train import lora
 from unmask.train.answers import look_at
 from unmask.train.collapse import why_collapsed
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
 from unmask.train.job import Job, read_job
+from unmask.train.lora import choose_trained, merge
+from unmask.train.predictions import PREDICTIONS, write_predictions
 from unmask.train.progress import Progress
 from unmask.train.regularize import Regularizer
 from unmask.train.report import write_report
@@ -36,7 +35,6 @@ from unmask.train.settings import FinetuneSettings
 log = logging.getLogger("unmask")
 
 SCRATCH_VOCAB_SIZE = 8192
-PREDICTIONS = "dev-predictions.jsonl"
 _KEEP = 2
 
 
@@ -210,7 +208,7 @@ class _Finetuning:
         if start is not None:
             fresh = task.load_weights(start)
             log.info("weights taken over; new for this task, with random values: %s", ", ".join(fresh) or "nothing")
-        freeze(task, settings)
+        choose_trained(task, settings)
         return task
 
     def _explain(self, task: Task, features: list[Features]) -> None:
@@ -277,14 +275,14 @@ class _Finetuning:
         best_step, dev = self.state["best_step"], self.job.dev
         self.run.load_weights(trainer, best_step)
         task = trainer.final_task().cpu()
-        lora.merge(task)
+        merge(task)
         scores, found = self.job.estimate, None
         metric = self.settings.metric or task.main_metric
         if dev is not None:
             result = evaluate(Predictor(task), dev, fit=True)
             scores = result.scores
             found = look_at(task, result.predictions, dev.rows)
-            _write_predictions(self.run.folder / PREDICTIONS, task, result, dev)
+            write_predictions(self.run.folder / PREDICTIONS, task, result.predictions, dev)
         self.run.log(
             "final",
             step=trainer.step,
@@ -319,3 +317,22 @@ class _Finetuning:
         if why is not None:
             log.warning("this run has collapsed: %s; another --seed or a lower --optim.lr may help", why)
         return why
+
+
+class _StopError(Exception):
+    """The process was asked to stop in the middle of an evaluation."""
+
+
+@contextlib.contextmanager
+def _leaving(task: Task, stop: Stop) -> Iterator[None]:
+    """Look between two batches whether the process was asked to stop, and leave the block then."""
+
+    def look(*_: object) -> None:
+        if stop.asked is not None:
+            raise _StopError
+
+    hook = task.encoder.register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()

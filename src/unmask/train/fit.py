@@ -143,6 +143,12 @@ class Trainer:
         finally:
             self._swap()
 
+    def final_task(self) -> Task:
+        """The task with the weights to keep: from here on the running mean, where there is one. Ends the training."""
+        self._swap()
+        self.mean = []
+        return self.task
+
     def snapshot(self) -> Snapshot:
         """A copy of everything that moves, which later steps leave alone; of tensors, only on the rank that writes."""
         values = {"step": self.step, "seconds": self.seconds, "guard": self.guard.state()}

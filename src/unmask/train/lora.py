@@ -1,4 +1,7 @@
-"""Low-rank updates beside frozen matrices (LoRA, Hu et al. 2021), merged into them at the end."""
+"""What is trained: all of a network, some of its layers, or low-rank updates beside frozen matrices.
+
+The updates (LoRA, Hu et al. 2021) are merged into the matrices at the end.
+"""
 
 import math
 
@@ -6,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from unmask.errors import UsageError
 from unmask.model.layers import Linear
 from unmask.tasks.base import Task
-from unmask.train.settings import LoraSettings
+from unmask.train.settings import FinetuneSettings, LoraSettings
 
 
 class LowRank(nn.Module):
@@ -40,6 +44,42 @@ class LowRank(nn.Module):
         """The layer with the update added to its weights, which can be trained again."""
         self.base.weight += self.scale * (self.b @ self.a)
         return self.base.requires_grad_(True)
+
+
+def choose_trained(task: Task, settings: FinetuneSettings) -> None:
+    """Freeze what the settings leave out, or put low-rank updates beside it.
+
+    Args:
+        task: with the weights to start from.
+        settings: of the run.
+
+    Raises:
+        UsageError: there are fewer layers than are to be frozen, or the settings name two ways.
+    """
+    frozen, whole, rank = settings.freeze_layers, settings.freeze_encoder, settings.lora.rank
+    if (frozen is not None) + whole + (rank > 0) > 1:
+        raise UsageError(
+            "two-ways-to-freeze",
+            "freeze_layers, freeze_encoder and lora.rank each say what is trained",
+            place="settings",
+            remedy="give one of them",
+        )
+    if rank:
+        attach(task, settings.lora, seed=settings.seed)
+    elif whole:
+        task.encoder.requires_grad_(False)
+    elif frozen is not None:
+        layers = list(task.encoder.layers)
+        if frozen > len(layers):
+            raise UsageError(
+                "too-few-layers",
+                f"the network has {len(layers)} layers",
+                place="freeze_layers",
+                value=frozen,
+                remedy="freeze fewer, or all of them: --freeze-encoder",
+            )
+        for part in (task.encoder.embeddings, *layers[:frozen]):
+            part.requires_grad_(False)
 
 
 def attach(task: Task, settings: LoraSettings, *, seed: int) -> None:

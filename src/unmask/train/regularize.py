@@ -21,11 +21,21 @@ class Regularizer:
     Args:
         task: network and loss.
         settings: what to do; by default nothing beside the loss.
+
+    Raises:
+        UsageError: the word table shall be moved, but is frozen.
     """
 
     def __init__(self, task: Task, settings: RegularizeSettings = _OFF) -> None:
         self.task = task
         self.settings = settings
+        if settings.fgm_epsilon and not task.encoder.embeddings.word.weight.requires_grad:
+            raise UsageError(
+                "frozen-words",
+                "adversarial training moves the word table along its gradient, and a frozen one has none",
+                place="regularize.fgm_epsilon",
+                remedy="train all layers, or take --regularize.r-drop instead",
+            )
 
     def loss(self, forward: Forward, batch: Batch) -> torch.Tensor:
         """Sum over the batch's targets, as `Task.loss` gives it.
@@ -58,23 +68,14 @@ class Regularizer:
 
 
 @contextlib.contextmanager
-def moved(parameter: torch.nn.Parameter, distance: float) -> Iterator[None]:
+def moved(parameter: torch.Tensor, distance: float) -> Iterator[None]:
     """Move a parameter along its gradient inside the block; it comes back exactly.
 
     Args:
-        parameter: with a gradient, unless it is all 0.
+        parameter: with a gradient; it stays where it is if that is all 0.
         distance: length of the way, in the Euclidean norm of the whole parameter.
-
-    Raises:
-        UsageError: the parameter is frozen.
     """
-    if parameter.grad is None:
-        raise UsageError(
-            "frozen-words",
-            "adversarial training moves the word table along its gradient, and a frozen one has none",
-            place="regularize.fgm_epsilon",
-            remedy="train all layers, or take --regularize.r-drop instead",
-        )
+    assert parameter.grad is not None, "the words of the step have moved it"
     before = parameter.detach().clone()
     with torch.no_grad():
         parameter.add_(parameter.grad / parameter.grad.norm().clamp(min=1e-12), alpha=distance)

@@ -143,5 +143,8 @@ def test_the_word_table_comes_back_even_after_an_error() -> None:
 
 
 def test_frozen_words_cannot_be_moved() -> None:
-    with pytest.raises(UsageError, match="frozen"), moved(torch.nn.Parameter(torch.ones(2)), 1.0):
-        pass
+    task = tiny.classifier()
+    task.encoder.embeddings.requires_grad_(False)
+    Regularizer(task, RegularizeSettings(r_drop=1.0))
+    with pytest.raises(UsageError, match="frozen"):
+        Regularizer(task, RegularizeSettings(fgm_epsilon=1.0))

@@ -1,0 +1,168 @@
+"""What a fine-tuning works on: the task, its rows, and the model to start from; the same for all seeds."""
+
+import logging
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from unmask import storage
+from unmask.checkpoint import Model, load_model
+from unmask.config import Settings, resolve
+from unmask.data.infer import split_off
+from unmask.data.recognise import find_splits, read_rows
+from unmask.data.rows import Form, Table
+from unmask.errors import DataError, UsageError
+from unmask.tasks import find_task
+from unmask.tasks.base import Task
+from unmask.tasks.choose import choose
+from unmask.train.settings import ColumnSettings, FinetuneSettings, ModelSettings
+
+log = logging.getLogger("unmask")
+
+SCRATCH_LR = 5e-4
+LORA_LR_FACTOR = 10
+_COLUMNS = ("text_column", "pair_column", "label_column")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Rows to learn, and what is known before the first step.
+
+    Attributes:
+        kind: the task.
+        start: model to start from; `None` draws random weights.
+        train: rows to train on.
+        dev: rows to choose the best epoch by; `None` trains for `last_epoch` epochs and keeps the last weights.
+        options: settings of the task.
+        inputs: fingerprints of what was read.
+        notes: lines that tell the user what was understood.
+        last_epoch: epoch after which the training ends, whatever its schedule; `None` for the schedule's end.
+        estimate: scores that a run without dev rows is to be believed by, such as those of a cross-validation.
+    """
+
+    kind: type[Task]
+    start: Model | None
+    train: Table
+    dev: Table | None
+    options: Settings
+    inputs: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+    last_epoch: int | None = None
+    estimate: dict[str, Any] = field(default_factory=dict)
+
+    def strata(self, table: Table) -> list[str]:
+        """Stratum of each row of a table."""
+        return [self.kind.stratum(row, self.options) for row in table.rows]
+
+    def groups(self, table: Table) -> list[Hashable | None]:
+        """Group of each row of a table, whose rows are never parted."""
+        return [self.kind.group(row, self.options) for row in table.rows]
+
+
+def read_job(
+    file: Path,
+    *,
+    dev: Path | None = None,
+    model: Path | None = None,
+    task: str | None = None,
+    given: tuple[dict[str, Any], ...] = (),
+    is_split: bool = True,
+) -> tuple[Job, FinetuneSettings]:
+    """Read the rows and the model of a fine-tuning, and complete its settings.
+
+    Args:
+        file: labelled rows in any format that is read, or a folder with one such file for training.
+        dev: rows to choose the best epoch on; by default the folder's file, or a share of `file` that is split off.
+        model: folder to start from; by default small random weights, and a tokenizer trained on the texts.
+        task: name in `TASKS`, or `module:Class`; by default what the rows are for.
+        given: layers of settings, such as a recipe and flags.
+        is_split: split dev rows off where there are none.
+
+    Raises:
+        DataError: a row, column or label is wrong; its line is named.
+        ArtefactError: the model folder is missing or corrupt; nothing starts from random weights in silence.
+        UsageError: settings that do not go together.
+    """
+    if file.is_dir():
+        splits = find_splits(file)
+        file, dev = splits.train, dev or splits.dev
+    asked = resolve(FinetuneSettings, *given)
+    table = _table(file, asked.data, find_task(task).form if task else None)
+    task = task or _choose(table, asked.data)
+    kind = find_task(task)
+    start = load_model(model, head=kind.head_name) if model is not None else None
+    lr = _usual_lr(start) * (LORA_LR_FACTOR if asked.lora.rank else 1)
+    settings = resolve(FinetuneSettings, {"optim": {"lr": lr}}, *given)
+    if start is not None and settings.model != ModelSettings():
+        raise UsageError(
+            "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
+        )
+    inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
+    inputs |= {"dev": storage.digest(dev)} if dev else {}
+    job = _understood(Job(kind, start, table, None, Settings(), inputs), settings)
+    if dev is not None:
+        return _with_dev(job, dev), settings
+    return _split(job, settings) if is_split else job, settings
+
+
+def _table(file: Path, asked: ColumnSettings, form: Form | None) -> Table:
+    """Rows of a file, of the named columns only where text and label are both named."""
+    named = _named(asked)
+    return read_rows(file, [*named.values()] if {"text_column", "label_column"} <= named.keys() else None, form)
+
+
+def _choose(table: Table, asked: ColumnSettings) -> str:
+    task = choose(table, _named(asked))
+    log.info("task: %s, by the look of %s; another one: --task NAME", task, table.path.name)
+    return task
+
+
+def _named(asked: ColumnSettings) -> dict[str, str]:
+    return {name: value for name in _COLUMNS if (value := getattr(asked, name)) is not None}
+
+
+def _understood(job: Job, settings: FinetuneSettings) -> Job:
+    """The job with what the task makes of its rows."""
+    asked, kind = settings.data, job.kind
+    understood = kind.understand(job.train, settings.options | _named(asked))
+    common = {"max_length": asked.max_length, "head_dropout": settings.head_dropout}
+    common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
+    chosen = resolve(kind.settings_class, understood.settings, common, settings.options, place="[options]")
+    return replace(job, options=chosen, notes=understood.notes)
+
+
+def _with_dev(job: Job, file: Path) -> Job:
+    columns = [value for name, value in job.options if name.endswith("_column") and value is not None]
+    dev = read_rows(file, columns if job.train.form == "table" else None, job.train.form)
+    note = f"{len(job.train.rows)} rows to train on, {len(dev.rows)} to choose the best epoch ({file})"
+    return replace(job, dev=dev, notes=[*job.notes, note])
+
+
+def _split(job: Job, settings: FinetuneSettings) -> Job:
+    table = job.train
+    rest, held = split_off(job.strata(table), settings.data.dev_share, seed=settings.seed, groups=job.groups(table))
+    if not held:
+        raise DataError(
+            "too-few-rows",
+            "no label has two rows, so none can be held out",
+            place=table.path,
+            remedy="add rows, or give a file of their own for the choice of the best epoch: --dev FILE",
+        )
+    note = f"{len(rest)} rows to train on, {len(held)} to choose the best epoch (split off)"
+    return replace(job, train=table.part(rest), dev=table.part(held), notes=[*job.notes, note])
+
+
+def _fingerprint(model: Path | None) -> str:
+    """Hash of a model folder's weights; `random` without a folder."""
+    if model is None:
+        return "random"
+    return "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
+
+
+def _usual_lr(start: Model | None) -> float:
+    """The field's usual peak learning rates: smaller for wider networks (Liu et al. 2019, Turc et al. 2019)."""
+    if start is None:
+        return SCRATCH_LR
+    width = start.config.hidden_size
+    return 1e-5 if width >= 1024 else 2e-5 if width >= 768 else 5e-5 if width >= 512 else 1e-4
