@@ -123,11 +123,15 @@ def rows_of(task: Task) -> list[dict[str, Any]]:
     if task.name == "regression":
         return [{"text": text, "label": f"{at / 2}"} for at, text in enumerate((*GOOD, *BAD))]
     if task.name == "span_qa":
-        words = ("cat", "mat", "moon", "Nobody", "morning", "dog", "home", "gone")
-        found = [[Answer(word, STORY.index(word))] for word in words]
-        return [{"text": f"{word}?", "context": STORY, "answers": one} for word, one in zip(words, found, strict=True)]
+        first = [Answer(text.split()[0], 0) for text in (*GOOD, *BAD)]
+        return [
+            {"text": "What?", "context": text, "answers": [one]} for text, one in zip((*GOOD, *BAD), first, strict=True)
+        ]
     if task.name == "multiple_choice":
-        return [{"text": text, "choices": ["bad", "good"], "answer": int(text in GOOD)} for text in (*GOOD, *BAD)]
+        pairs = zip(GOOD, BAD, strict=True)
+        return [{"text": "What?", "choices": [*pair], "answer": 0} for pair in pairs] + [
+            {"text": "Which?", "choices": [bad, good, bad], "answer": 1} for good, bad in zip(GOOD, BAD, strict=True)
+        ]
     if task.name == "masked_lm":
         return [{"text": text} for text in (*GOOD, *BAD)]
     return [{"text": text, "label": "good"} for text in GOOD] + [{"text": text, "label": "bad"} for text in BAD]
