@@ -9,7 +9,7 @@ from unmask.config import Settings
 from unmask.errors import ArtefactError
 
 Family = Literal["roberta", "xlm-roberta", "bert"]
-Head = Literal["masked_lm", "classification", "tagging", "span_qa", "multiple_choice"]
+Head = Literal["masked_lm", "classification", "tagging", "span_qa", "multiple_choice", "seq2seq"]
 
 # A CamemBERT is an XLM-R of one language: Unigram tokenizer, the same network, the same names.
 _FAMILIES: dict[str, Family] = {
@@ -26,6 +26,7 @@ _CLASS_SUFFIX: dict[Head | None, str] = {
     "tagging": "ForTokenClassification",
     "span_qa": "ForQuestionAnswering",
     "multiple_choice": "ForMultipleChoice",
+    "seq2seq": "Model",
 }
 # What transformers takes for a key that the file lacks; the same for the three families but for pad_token_id.
 _PUBLISHED_DEFAULTS: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """One table between the names in memory (fused qkv) and the published names, read in both directions."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +25,13 @@ _LAYER = {
     "down": "output.dense",
     "norm": "output.LayerNorm",
 }
+_DECODER_LAYER = _LAYER | {
+    "cross_query": "crossattention.self.query",
+    "cross_out": "crossattention.output.dense",
+    "cross_norm": "crossattention.output.LayerNorm",
+}
+_DECODER = "decoder."
+_DECODER_LAYERS = re.compile(r"(?:head\.layers|decoder\.\w+\.encoder\.layer)\.(\d+)\.")
 _HEADS: dict[tuple[bool, Head], dict[str, str]] = {  # by (BERT form?, head)
     (False, "masked_lm"): {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"},
     (True, "masked_lm"): {
@@ -40,9 +48,11 @@ _HEADS: dict[tuple[bool, Head], dict[str, str]] = {  # by (BERT form?, head)
     (False, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
     (True, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
 }
+# A conditional random field on a tagger's words, where there is one; transformers has no place for it.
+_CHAIN = ("transitions", "start", "end")
 _BODIES: dict[Family, str] = {"roberta": "roberta.", "xlm-roberta": "roberta.", "bert": "bert."}
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-_OTHER_PARTS = ("pooler.", "lm_head.", "cls.", "classifier.", "qa_outputs.")
+_OTHER_PARTS = ("pooler.", "lm_head.", "cls.", "classifier.", "qa_outputs.", "crf.", _DECODER)
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's names of LayerNorm's two vectors
 
 
@@ -65,32 +75,33 @@ class Converted:
     unknown: list[str] = field(default_factory=list)
 
 
-def published_names(config: EncoderConfig, head: Head | None) -> dict[str, tuple[str, ...]]:
+def published_names(config: EncoderConfig, head: Head | None, held: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
     """The table: name in memory -> its published name, or the three that are fused into it, without `roberta.`/`bert.`.
 
     Args:
         config: gives the number of layers and the family.
         head: whose names to add; None for the encoder alone.
+        held: all names of the weights, of either kind, which tell how many layers a decoder has.
     """
-    names: dict[str, tuple[str, ...]] = {
-        f"encoder.embeddings.{ours}": (f"embeddings.{theirs}",) for ours, theirs in _EMBEDDINGS.items()
-    }
+    names = _embedding_names("encoder.embeddings", "embeddings")
     for index in range(config.num_hidden_layers):
-        ours, theirs = f"encoder.layers.{index}", f"encoder.layer.{index}"
-        for kind in ("weight", "bias"):
-            parts = ("query", "key", "value")
-            names[f"{ours}.qkv.{kind}"] = tuple(f"{theirs}.attention.self.{part}.{kind}" for part in parts)
-            names |= {f"{ours}.{a}.{kind}": (f"{theirs}.{b}.{kind}",) for a, b in _LAYER.items()}
+        names |= _layer_names(f"encoder.layers.{index}", f"encoder.layer.{index}", _LAYER)
+    if head == "seq2seq":
+        return names | _decoder_names(config, list(held))
     for a, b in _head_names(config, head).items():
         if a == "bias":
             names["head.bias"] = (b,)
         else:
             names |= {f"head.{a}.{kind}": (f"{b}.{kind}",) for kind in ("weight", "bias")}
+    if head == "tagging" and any(name.endswith("crf.transitions") for name in held):
+        names |= {f"head.crf.{part}": (f"crf.{part}",) for part in _CHAIN}
     return names
 
 
 def to_hf(state_dict: Mapping[str, torch.Tensor], config: EncoderConfig, head: Head | None = None) -> StateDict:
     """Give the weights their published names, fp32, each with its own memory.
+
+    A decoder is written under the names that it has in transformers' EncoderDecoderModel, beside a bare encoder.
 
     Args:
         state_dict: all of `encoder.*`, and `head.*` of the given head.
@@ -101,10 +112,10 @@ def to_hf(state_dict: Mapping[str, torch.Tensor], config: EncoderConfig, head: H
         KeyError: a weight is missing.
         ValueError: a weight has a name that is not in the table.
     """
-    names = published_names(config, head)
+    names = published_names(config, head, state_dict)
     if extra := sorted(set(state_dict) - set(names)):
         raise ValueError(f"no published name for {', '.join(extra)}")
-    body = _BODIES[config.family] if head else ""
+    body = _BODIES[config.family] if head not in (None, "seq2seq") else ""
     published = {}
     for ours, theirs in names.items():
         for name, part in zip(theirs, state_dict[ours].detach().chunk(len(theirs)), strict=True):
@@ -132,7 +143,10 @@ def from_hf(
     if head is None:
         head = found_head(weights, config)
     _untie(weights, config, place)
-    names = published_names(config, head)
+    if head == "seq2seq" and not _has_decoder(weights):  # the output begins as the masked language model's
+        masked_lm = tuple(_head_names(config, "masked_lm").values())
+        weights |= {_DECODER + name: weights.pop(name) for name in list(weights) if name.startswith(masked_lm)}
+    names = published_names(config, head, weights)
     absent = {ours: theirs for ours, theirs in names.items() if not all(name in weights for name in theirs)}
     if lost := [name for ours, theirs in absent.items() if ours.startswith("encoder.") for name in theirs]:
         raise ArtefactError(
@@ -157,7 +171,9 @@ def from_hf(
 
 
 def found_head(weights: Mapping[str, torch.Tensor], config: EncoderConfig) -> Head | None:
-    """The head that published weights hold: the MLM head, a classifier of this family, or none."""
+    """The head that published weights hold: a decoder, the MLM head, a classifier of this family, or none."""
+    if _has_decoder(weights):
+        return "seq2seq"
     parts: dict[Head, str] = {"masked_lm": "dense", "classification": "out"}
     for head, part in parts.items():
         if f"{_head_names(config, head)[part]}.weight" in weights:
@@ -167,6 +183,40 @@ def found_head(weights: Mapping[str, torch.Tensor], config: EncoderConfig) -> He
 
 def _head_names(config: EncoderConfig, head: Head | None) -> dict[str, str]:
     return _HEADS[config.family == "bert", head] if head else {}
+
+
+def _embedding_names(mine: str, theirs: str) -> dict[str, tuple[str, ...]]:
+    return {f"{mine}.{a}": (f"{theirs}.{b}",) for a, b in _EMBEDDINGS.items()}
+
+
+def _layer_names(mine: str, theirs: str, parts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    for kind in ("weight", "bias"):
+        names[f"{mine}.qkv.{kind}"] = tuple(f"{theirs}.attention.self.{a}.{kind}" for a in ("query", "key", "value"))
+        names |= {f"{mine}.{a}.{kind}": (f"{theirs}.{b}.{kind}",) for a, b in parts.items()}
+    return names
+
+
+def _decoder_names(config: EncoderConfig, held: list[str]) -> dict[str, tuple[str, ...]]:
+    body = _DECODER + _BODIES[config.family]
+    names: dict[str, tuple[str, ...]] = {}
+    if any(name.startswith(("head.embeddings.", f"{body}embeddings.")) for name in held):
+        names |= _embedding_names("head.embeddings", f"{body}embeddings")
+    depth = 1 + max((int(found[1]) for name in held if (found := _DECODER_LAYERS.match(name))), default=-1)
+    for index in range(depth):
+        mine, theirs = f"head.layers.{index}", f"{body}encoder.layer.{index}"
+        names |= _layer_names(mine, theirs, _DECODER_LAYER)
+        for kind in ("weight", "bias"):
+            pair = (f"{theirs}.crossattention.self.{part}.{kind}" for part in ("key", "value"))
+            names[f"{mine}.cross_kv.{kind}"] = tuple(pair)
+    for a, b in _head_names(config, "masked_lm").items():
+        kinds = ("",) if a == "bias" else (".weight", ".bias")
+        names |= {f"head.lm.{a}{kind}": (f"{_DECODER}{b}{kind}",) for kind in kinds}
+    return names
+
+
+def _has_decoder(weights: Iterable[str]) -> bool:
+    return any(name.startswith(_DECODER) for name in weights)
 
 
 def _plain(name: str) -> str:
@@ -223,16 +273,19 @@ def _shape(name: str, config: EncoderConfig) -> tuple[int, ...]:
     """The published shape of a weight; -1 for the number of classes, which config.json need not say."""
     width, inner = config.hidden_size, config.intermediate_size
     layer, _, kind = name.rpartition(".")
+    if layer == "head.crf":
+        return (-1, -1) if kind == "transitions" else (-1,)
     part = layer.rpartition(".")[2]
     others = {
         "word": config.vocab_size,
         "position": config.num_positions,
         "token_type": config.type_vocab_size,
         "head": config.vocab_size,
+        "lm": config.vocab_size,
         "up": inner,
         "out": -1,
     }
     rows = others.get(part, width)
-    if kind == "bias" or part in ("norm", "attention_norm"):
+    if kind == "bias" or part in ("norm", "attention_norm", "cross_norm"):
         return (rows,)
     return (rows, inner if part == "down" else width)
