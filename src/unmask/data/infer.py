@@ -124,6 +124,9 @@ def _label_column(table: Table, taken: tuple[str | None, ...]) -> str:
     for name in free:
         if name.strip().lower() in LABEL_NAMES:
             return name
+    lists = [name for name in free if any(isinstance(row[name], list) for row in table.rows)]
+    if lists:
+        return lists[0]
     few = [name for name in free if 2 <= len(_values(table, name)) <= max(2, min(200, len(table.rows) // 5))]
     if not few:
         raise DataError(

@@ -49,6 +49,11 @@ def test_both_texts_of_a_file_without_a_header_count() -> None:
     assert (found.text, found.pair, found.label) == ("2", None, "4")
 
 
+def test_a_column_of_lists_holds_labels() -> None:
+    rows = [{"text": f"text {at}", "intents": ["a"] * (at % 2)} for at in range(9)]
+    assert infer_columns(Table(Path("a.json"), ("text", "intents"), rows, [1] * 9)).label == "intents"
+
+
 def test_a_table_without_a_label_column_is_refused() -> None:
     with pytest.raises(DataError, match="no column looks like a label"):
         infer_columns(table("one,two", *(f"text {n},note {n}" for n in range(50))))
