@@ -7,22 +7,16 @@ import numpy as np
 from unmask.tokenizer.load import Pieces
 
 
-def pieces_of(pieces: Pieces, start: int, end: int) -> tuple[int, int]:
+def pieces_of(pieces: Pieces, start: int, end: int) -> tuple[int, int] | None:
     """First and last piece that hold the characters from `start` to `end`, without it.
 
-    A piece that the stretch cuts is taken whole. Where no piece holds any of them, as of a control character that
-    the tokenizer drops, it is the nearest piece behind, or the last one.
-
-    Raises:
-        ValueError: the text has no pieces with characters.
+    A piece that the stretch cuts is taken whole. `None` where no piece holds any of them: white space, or a control
+    character that the tokenizer drops.
     """
     solid = np.flatnonzero(pieces.offsets[:, 0] < pieces.offsets[:, 1])
-    if not len(solid):
-        raise ValueError("no piece holds a character")
-    first = np.searchsorted(pieces.offsets[solid, 1], start, side="right")
-    last = np.searchsorted(pieces.offsets[solid, 0], end, side="left") - 1
-    first = min(int(first), len(solid) - 1)
-    return int(solid[first]), int(solid[max(first, int(last))])
+    first = int(np.searchsorted(pieces.offsets[solid, 1], start, side="right"))
+    last = int(np.searchsorted(pieces.offsets[solid, 0], end, side="left")) - 1
+    return (int(solid[first]), int(solid[last])) if first <= last else None
 
 
 def best_stretches(
@@ -60,7 +54,8 @@ def best_stretches(
 def bare(text: str, start: int, end: int) -> tuple[int, int]:
     """The stretch without white space at its ends."""
     part = text[start:end]
-    return start + len(part) - len(part.lstrip()), max(start, end - len(part) + len(part.rstrip()))
+    low = start + len(part) - len(part.lstrip())
+    return low, low + len(part.strip())
 
 
 def excerpt(text: str, spans: Sequence[tuple[int, int]], margin: int) -> tuple[str, list[tuple[int, int]]]:

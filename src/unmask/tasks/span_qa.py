@@ -356,7 +356,7 @@ class SpanQA(Task):
         if not placed:
             return IGNORED, IGNORED
         answer = Counter(placed).most_common(1)[0][0]
-        return pieces_of(context, answer.start, answer.start + len(answer.text))
+        return pieces_of(context, answer.start, answer.start + len(answer.text)) or (IGNORED, IGNORED)
 
 
 def _label(window: Window, span: tuple[int, int] | None) -> np.ndarray:
