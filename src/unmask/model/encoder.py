@@ -69,6 +69,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.dropout = config.hidden_dropout_prob
 
     def forward(
         self,
@@ -131,8 +132,14 @@ class Encoder(nn.Module):
         with torch.autocast(input_ids.device.type, enabled=False):
             hidden = self.embeddings(input_ids, position_ids, token_type_ids).to(dtype)
             dropper = Dropper() if self.training and hidden.device.type == "cpu" else None
-            rate = self.config.hidden_dropout_prob if self.training else 0.0
-            return dropout(hidden, rate, dropper), dropper
+            return dropout(hidden, self.dropout if self.training else 0.0, dropper), dropper
+
+    def set_dropout(self, rate: float) -> None:
+        """Train with another dropout of hidden states than the config's, which stays as published."""
+        self.dropout = rate
+        for layer in self.layers:
+            assert isinstance(layer, Layer), "the encoder is made of these alone"
+            layer.dropout = rate
 
     def set_attention_dropout(self, rate: float) -> None:
         """Train with another dropout of attention probabilities than the config's, which stays as published."""

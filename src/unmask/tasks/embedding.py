@@ -1,0 +1,383 @@
+"""Sentence vectors: pooled hidden states, trained on pairs, triplets, scored pairs, or plain text (SimCSE).
+
+The network has no head: what is saved is an encoder. Similarity is always the cosine.
+"""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xxhash
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from unmask.checkpoint import Model
+from unmask.config import Settings
+from unmask.data.batching import Batch, Features
+from unmask.data.rows import Table
+from unmask.errors import UsageError
+from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity
+from unmask.model.config import EncoderConfig
+from unmask.model.heads import TaskHead
+from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
+from unmask.tasks.text_rows import LongTexts, input_limit, inputs, truncated_share
+from unmask.tasks.vector_batches import (
+    TextBatch,
+    TextFeatures,
+    check_layers,
+    has_dropout,
+    mean_of_texts,
+    merge,
+    mixed_states,
+    same_texts,
+)
+from unmask.tasks.vector_columns import find_columns, score_of
+from unmask.tokenizer.load import Tokenizer
+
+log = logging.getLogger("unmask")
+
+Objective = Literal["scores", "pairs", "texts"]
+_SIMCSE_DROPOUT = 0.1
+_MAIN_METRICS: dict[Objective, str] = {"scores": "spearman", "pairs": "mrr", "texts": "contrast"}
+
+
+class EmbeddingSettings(Settings):
+    """How texts become vectors, and which columns hold texts that belong together."""
+
+    text_column: str = "text"
+    """Column of the text."""
+    pair_column: str | None = None
+    """Column of a text that means nearly the same, or whose similarity is known; without it, SimCSE on the texts."""
+    negative_column: str | None = None
+    """Column of a text that is like the first and means something else."""
+    label_column: str | None = None
+    """Column of the pair's similarity; without it, pairs belong together."""
+    score_range: tuple[float, float] = (0.0, 1.0)
+    """The similarities that mean cosine 0 and cosine 1."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """Mean of all tokens, special ones included, or the first token alone."""
+    layers: tuple[int, ...] = (-1,)
+    """Layers whose mean is pooled: 0 is what goes into the first one, -1 the last one's output."""
+    normalize: bool = True
+    """Give vectors of length 1."""
+    temperature: float = 0.05
+    """Cosines are divided by it in the contrastive loss (Gao et al. 2021, section 3)."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout of hidden states in training; by default the network's own, or 0.1 for SimCSE where it has none."""
+    max_length: int | None = None
+    """Longest input in tokens; by default the model's."""
+    stride: int | None = None
+    """Pieces between the starts of two windows of a long text; by default half of the input."""
+    long_texts: LongTexts = "window"
+    """A text longer than the input: the mean of its windows' vectors, weighted by their tokens, or its beginning."""
+
+
+@dataclass(frozen=True)
+class TextVectors(Prediction):
+    """The vectors of a row.
+
+    Attributes:
+        vector: of its text, D numbers.
+        pair: of its second text; `None` where the row has none.
+        negative: of the text that means something else; `None` where the row has none.
+        similarity: cosine of `vector` and `pair`.
+        truncated_share: part of the row's tokens that did not fit into the model.
+    """
+
+    vector: list[float]
+    pair: list[float] | None = None
+    negative: list[float] | None = None
+    similarity: float | None = None
+    truncated_share: float = 0.0
+
+    def summary(self) -> str:
+        """The similarity of a pair, the numbers of a single vector."""
+        return " ".join(f"{one:.5f}" for one in self.vector) if self.similarity is None else f"{self.similarity:.4f}"
+
+
+class Embedding(Task):
+    """Vectors of texts: the mean of a text's hidden states, or the state of its first token."""
+
+    name = "embedding"
+    head_name = None
+    settings_class = EmbeddingSettings
+    is_coupled = True
+    settings: EmbeddingSettings
+
+    def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: EmbeddingSettings) -> None:
+        super().__init__(config, tokenizer, settings)
+        check_layers(settings.layers, config)
+        own = config.hidden_dropout_prob or (_SIMCSE_DROPOUT if self.objective == "texts" else 0.0)
+        self.encoder.set_dropout(own if settings.dropout is None else settings.dropout)
+        self._is_tuned = True
+        self._has_told = False
+
+    @classmethod
+    def understand(cls, table: Table, named: Mapping[str, Any]) -> Understood:
+        """Recognise triplets, pairs, scored pairs and plain texts by their columns."""
+        return Understood(*find_columns(table, named))
+
+    @classmethod
+    def texts(cls, row: Row, settings: Settings) -> list[str]:
+        """The texts of a row: one, two or three."""
+        names = (getattr(settings, name) for name in ("text_column", "pair_column", "negative_column"))
+        return [row[name] for name in names if name is not None]
+
+    @classmethod
+    def group(cls, row: Row, settings: Settings) -> Hashable:
+        """Rows about the same text."""
+        assert isinstance(settings, EmbeddingSettings), "the settings of this task"
+        return str(row[settings.text_column])
+
+    @property
+    def objective(self) -> Objective:
+        """What the rows tell: similarities of pairs, pairs that belong together, or nothing but texts."""
+        if self.settings.pair_column is None:
+            return "texts"
+        return "pairs" if self.settings.label_column is None else "scores"
+
+    @property
+    def main_metric(self) -> str:  # type: ignore[override]  # other columns, another metric
+        """Spearman's correlation of scored pairs, MRR of pairs, alignment and uniformity of plain texts."""
+        return _MAIN_METRICS[self.objective]
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The column of the text: in use, one text is enough."""
+        return (self.settings.text_column,)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a file for training or scoring must have."""
+        label = self.settings.label_column if self.objective == "scores" else None
+        named = (*self._parts(is_training=False), label)
+        return tuple(name for name in named if name is not None)
+
+    def build_head(self) -> TaskHead:
+        """None: a head without weights."""
+        return TaskHead(self.config)
+
+    def load_weights(self, model: Model) -> list[str]:
+        """Take over the encoder; a model that was made for something else is remembered, to warn of its vectors."""
+        self._is_tuned = model.meta.get("task", {}).get("name") == self.name
+        return super().load_weights(model)
+
+    def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
+        """Encode the texts of each row, long ones as windows.
+
+        In training every row has all its texts, and SimCSE has each text twice; in use, a row has at least the first.
+        """
+        columns, limit = self._parts(is_training=is_training), input_limit(self, self.settings)
+        found = [
+            (at, part, text_of(row, column, place(at)))
+            for at, row in enumerate(rows)
+            for part, column in enumerate(columns)
+            if is_training or part == 0 or column in row
+        ]
+        labels = [self._target(row, place(at)) if is_training else None for at, row in enumerate(rows)]
+        pieces = self.tokenizer.encode([text for _, _, text in found])
+        return [
+            TextFeatures(
+                input_ids=tokens.input_ids,
+                token_type_ids=tokens.token_type_ids if self.config.type_vocab_size > 1 else None,
+                label=labels[at],
+                num_truncated=tokens.num_truncated,
+                row=at,
+                part=part,
+                key=xxhash.xxh3_64_intdigest(text.encode()) >> 1,
+            )
+            for (at, part, text), whole in zip(found, pieces, strict=True)
+            for tokens in inputs(self.tokenizer, [whole], self.settings, max_length=limit)
+        ]
+
+    def collate(self, features: Sequence[Features]) -> TextBatch:
+        """Pack the windows, and say which belong to one text; features of a row must be together."""
+        base = super().collate(features)
+        owners = np.array([(one.row, getattr(one, "part", 0)) for one in features])
+        is_first = (np.diff(owners, axis=0, prepend=-1) != 0).any(axis=1)
+        is_row = np.diff(owners[:, 0], prepend=-1) != 0
+        values = {one.name: getattr(base, one.name) for one in fields(base)}
+        if base.labels is not None:
+            # scored pairs have their cosine; of pairs that belong together the n-th candidate is the right one
+            is_scored = self.objective == "scores"
+            values["labels"] = base.labels[torch.from_numpy(is_row)] if is_scored else torch.arange(int(is_row.sum()))
+        keys = np.array([getattr(one, "key", 0) for one in features])
+        return TextBatch(
+            **values,
+            text_ids=torch.from_numpy(np.cumsum(is_first) - 1),
+            keys=torch.from_numpy(keys[is_first]),
+        )
+
+    def needed(self, batch: Batch) -> Tensor:
+        """The first token of each window, or all tokens."""
+        if self.settings.pooling == "cls":
+            return first_tokens(batch)
+        return torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The vector of each window, (B, D) float32, not normalized."""
+        is_mean = self.settings.pooling == "mean"
+        if self._is_last_alone:
+            hidden = self.encoded(batch, None if is_mean else self.needed(batch))
+        else:
+            hidden = mixed_states(self, batch, self.settings.layers)
+            hidden = hidden if is_mean else hidden[self.needed(batch)]
+        return mean_of_texts(hidden.float(), batch) if is_mean else hidden.float()
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Sum over rows of InfoNCE (Gao et al. 2021, equations 1 and 5), or of the squared error of the cosine."""
+        assert isinstance(batch, TextBatch), "collate makes these"
+        assert batch.labels is not None, "a batch without labels has no loss"
+        self._is_tuned = True
+        self._explain(len(batch.labels))
+        vectors = F.normalize(merge(logits.float(), batch), dim=-1).view(len(batch.labels), -1, logits.shape[-1])
+        if self.objective == "scores":
+            return ((vectors[:, 0] * vectors[:, 1]).sum(dim=-1) - batch.labels).square().sum()
+        keys = batch.keys.view(len(batch.labels), -1)
+        candidates = vectors[:, 1:].transpose(0, 1).flatten(0, 1)
+        left_out = same_texts(keys[:, :2], keys[:, 1:].T.flatten())
+        similarities = vectors[:, 0] @ candidates.T / self.settings.temperature
+        return F.cross_entropy(similarities.masked_fill(left_out, -torch.inf), batch.labels, reduction="sum")
+
+    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """None: a vector is no distribution."""
+        raise UsageError("no-probabilities", "sentence vectors have no probabilities, so R-Drop has nothing to compare")
+
+    def answer(self, batch: Batch, features: Sequence[Features]) -> list[Any]:
+        """The vectors of all windows; of SimCSE's pairs, the second one under dropout."""
+        self._warn_once()
+        twins = [at for at, one in enumerate(features) if getattr(one, "part", 0)] if self.objective == "texts" else []
+        found = super().answer(batch, features)
+        if twins:
+            device = batch.input_ids.device
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.manual_seed(0)
+                self.encoder.train()
+                noisy = self(self.collate([features[at] for at in twins]).to(device)).float().cpu().numpy()
+                self.encoder.eval()
+            for at, vector in zip(twins, noisy, strict=True):
+                found[at] = vector
+        return found
+
+    def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> TextVectors:
+        """Join the windows of each text: their mean, weighted by their tokens."""
+        del row
+        vectors: list[np.ndarray | None] = [None, None, None]
+        for part in sorted({getattr(one, "part", 0) for one in features}):
+            mine = [at for at, one in enumerate(features) if getattr(one, "part", 0) == part]
+            joined = np.average([parts[at] for at in mine], axis=0, weights=[len(features[at]) for at in mine])
+            length = float(np.linalg.norm(joined)) if self.settings.normalize else 1.0
+            vectors[part] = (joined / max(length, 1e-12)).astype(np.float32)
+        first, pair, negative = vectors
+        assert first is not None, "every row has a text"
+        return TextVectors(
+            vector=first.tolist(),
+            pair=None if pair is None else pair.tolist(),
+            negative=None if negative is None else negative.tolist(),
+            similarity=None if pair is None else float(cosines(first, pair)),
+            truncated_share=truncated_share(features),
+        )
+
+    def score(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> dict[str, Any]:
+        """Agreement with scores; or retrieval among the rows' texts, alignment and uniformity."""
+        firsts = np.array([one.vector for one in predictions], np.float32)
+        if self.objective == "scores":
+            return asdict(agreement([one.similarity or 0.0 for one in predictions], self._gold(rows)))
+        seconds = np.array([one.pair for one in predictions], np.float32)
+        distances = {"alignment": alignment(firsts, seconds), "uniformity": uniformity(firsts)}
+        if self.objective == "texts":
+            return {"contrast": -distances["alignment"] - distances["uniformity"], **distances}
+        found, candidates = self._retrieve(predictions, rows)
+        scores: dict[str, Any] = {name: getattr(found, name) for name in ("mrr", "recall_at_1", "recall_at_10")}
+        if self.settings.negative_column is not None:
+            others = np.array([one.negative for one in predictions], np.float32)
+            scores["triplet_accuracy"] = float((cosines(firsts, seconds) > cosines(firsts, others)).mean())
+        return scores | distances | {"candidates": len(candidates)}
+
+    def row_scores(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> list[float] | None:
+        """1 / rank of the right text, for pairs."""
+        if self.objective != "pairs":
+            return None
+        found: list[float] = (1 / self._retrieve(predictions, rows)[0].ranks).tolist()
+        return found
+
+    def mistakes(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> list[Mistake]:
+        """Pairs for which another text is nearer, or scored pairs by the error of their cosine."""
+        if self.objective == "texts":
+            return []
+        shown = [" | ".join(self.texts(row, self.settings)[:2]) for row in rows]
+        if self.objective == "scores":
+            pairs = zip(shown, predictions, self._gold(rows), strict=True)
+            told = [(text, self._cosine(gold), one.similarity or 0.0) for text, one, gold in pairs]
+            return [Mistake(text, f"{a:.2f}", f"{b:.2f}", abs(a - b)) for text, a, b in told]
+        found, candidates = self._retrieve(predictions, rows)
+        return [
+            Mistake(row[self.settings.text_column], row[str(self.settings.pair_column)], candidates[near], float(rank))
+            for row, near, rank in zip(rows, found.nearest, found.ranks, strict=True)
+            if rank > 1
+        ]
+
+    @property
+    def _is_last_alone(self) -> bool:
+        return self.settings.layers in ((-1,), (self.config.num_hidden_layers,))
+
+    def _parts(self, *, is_training: bool) -> tuple[str, ...]:
+        """Columns of the texts of a row, in the order of their vectors."""
+        chosen = self.settings
+        if self.objective == "texts":
+            return (chosen.text_column,) * (2 if is_training else 1)
+        negative = chosen.negative_column if self.objective == "pairs" else None
+        return tuple(name for name in (chosen.text_column, chosen.pair_column, negative) if name is not None)
+
+    def _target(self, row: Row, where: object) -> float:
+        column = self.settings.label_column
+        return 1.0 if self.objective != "scores" or column is None else self._cosine(score_of(row, column, where))
+
+    def _cosine(self, score: float) -> float:
+        low, high = self.settings.score_range
+        return (score - low) / (high - low)
+
+    def _gold(self, rows: Sequence[Row]) -> list[float]:
+        column = str(self.settings.label_column)
+        return [score_of(row, column, row_number(at)) for at, row in enumerate(rows)]
+
+    def _retrieve(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> tuple[Retrieval, list[str]]:
+        """Rank the different second texts of all rows, and the negatives, for each first text."""
+        known: dict[str, list[float]] = {}
+        for name, part in ((self.settings.pair_column, "pair"), (self.settings.negative_column, "negative")):
+            for one, row in zip(predictions, rows, strict=True):
+                if name is not None:
+                    known.setdefault(row[name], getattr(one, part))
+        places = {text: at for at, text in enumerate(known)}
+        targets = np.array([places[row[str(self.settings.pair_column)]] for row in rows])
+        queries = np.array([one.vector for one in predictions], np.float32)
+        return retrieval(queries, np.array(list(known.values()), np.float32), targets), list(known)
+
+    def _warn_once(self) -> None:
+        if not self._is_tuned:
+            self._is_tuned = True
+            log.warning(
+                "this model was not trained for sentence vectors, so their similarities mean little; first train it on "
+                "pairs, scored pairs or plain text: unmask finetune FILE --task embedding --model FOLDER"
+            )
+
+    def _explain(self, num_rows: int) -> None:
+        """Say once what a row is compared with; refuse SimCSE where nothing differs."""
+        if self.objective == "texts" and self.training and not has_dropout(self):
+            raise UsageError(
+                "no-dropout",
+                "SimCSE compares two passes that differ by their dropout, and this network has none",
+                place="[options] dropout",
+                remedy="train with --options.dropout 0.1, or give pairs",
+            )
+        if not self._has_told and self.training and self.objective != "scores":
+            self._has_told = True
+            log.info(
+                "each row is compared with %d others, those that go through the network with it; a batch of more than "
+                "--max-tokens is cut, and then each row meets fewer",
+                num_rows - 1,
+            )

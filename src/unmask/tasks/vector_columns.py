@@ -1,0 +1,108 @@
+"""What a file of texts tells of their similarity: triplets, pairs, scored pairs, or nothing but texts."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from unmask.data.names import LABEL_NAMES, PAIR_NAMES, TEXT_NAMES
+from unmask.data.rows import Table
+from unmask.errors import DataError
+from unmask.tasks.base import Row, text_of
+from unmask.tasks.choose import SCORE_NAMES
+
+_PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
+_NEGATIVE_NAMES = ("negative", "hard_neg", "hard_negative")
+_SCORE_NAMES = (*SCORE_NAMES, *LABEL_NAMES)
+
+
+def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Choose the columns that were not named.
+
+    Args:
+        table: to be trained on.
+        named: settings that the user gave.
+
+    Returns:
+        Settings of the task, and lines that tell the user.
+
+    Raises:
+        DataError: no rows, a named column is not there, or a score is no number.
+    """
+    if not table.rows:
+        raise DataError("no-rows", "there are no rows to learn from", place=table.path)
+    names = {name.strip().lower(): name for name in table.columns}
+    found = {
+        key: named[key] for key in ("text_column", "pair_column", "negative_column", "label_column") if key in named
+    }
+    for name in found.values():
+        if name not in table.columns:
+            raise DataError(
+                "missing-column",
+                f"there is no column '{name}'",
+                place=table.path,
+                expected=f"one of {', '.join(table.columns)}",
+            )
+    if "text_column" not in found:
+        pair = next(((names[a], names[b]) for a, b in _PAIR_NAMES if a in names and b in names), None)
+        if pair is None or "pair_column" in found:
+            found["text_column"] = _text_column(table, names, taken=set(found.values()))
+        else:
+            found["text_column"], found["pair_column"] = pair
+    if "pair_column" in found:
+        is_open = "label_column" not in found
+        found |= _first(names, "negative_column", _NEGATIVE_NAMES if is_open and "negative_column" not in found else ())
+        found |= _first(names, "label_column", _SCORE_NAMES if is_open and "negative_column" not in found else ())
+    if "label_column" not in found:
+        return found, [_told(found)]
+    scores = [score_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]
+    low, high = named.get("score_range", (min(0.0, *scores), max(scores)))
+    return found | {"score_range": (low, high)}, [_told(found) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
+
+
+def score_of(row: Row, column: str, where: object) -> float:
+    """The number in a column.
+
+    Raises:
+        DataError: it is none.
+    """
+    text = text_of(row, column, where)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(
+            "not-a-number",
+            f"the similarity in column '{column}' is no number",
+            place=where,
+            value=text,
+            remedy="write it as a number such as 3.8; for pairs that simply belong together, leave that column out",
+        )
+    return value
+
+
+def _text_column(table: Table, names: Mapping[str, str], taken: set[str]) -> str:
+    """A column with a usual name, or that with the longest texts."""
+    for name in TEXT_NAMES:
+        if name in names and names[name] not in taken:
+            return names[name]
+    free = [name for name in table.columns if name not in taken]
+    if not free:
+        raise DataError(
+            "no-text-column", "there is no column for the first text", place=table.path, value=", ".join(table.columns)
+        )
+    return max(free, key=lambda name: sum(len(row[name]) for row in table.rows))
+
+
+def _first(names: Mapping[str, str], key: str, usual: tuple[str, ...]) -> dict[str, str]:
+    return next(({key: names[name]} for name in usual if name in names), {})
+
+
+def _told(found: Mapping[str, str]) -> str:
+    text, pair = found["text_column"], found.get("pair_column")
+    if pair is None:
+        return f"plain texts: {text} | each is compared with itself under other dropout (SimCSE)"
+    if "label_column" in found:
+        return f"scored pairs: {text} + {pair} | similarity: {found['label_column']}"
+    negative = found.get("negative_column")
+    return f"pairs: {text} + {pair}" + ("" if negative is None else f" | and another meaning: {negative}")
