@@ -207,9 +207,14 @@ def _cut(lines: Iterable[tuple[int, str]]) -> tuple[list[Sentence], int]:
     sizes = Counter(len(cells) for one in found[:1000] for cells in one.cells)
     width = max(sizes, key=lambda size: sizes[size], default=0)
     for one in found:
-        while one.cells and len(one.cells[0]) != width and one.cells[0][0].startswith("#"):
+        while one.cells and _is_comment(one.cells[0], width):
             del one.cells[0], one.lines[0]
     return [one for one in found if one.cells], width
+
+
+def _is_comment(cells: list[str], width: int) -> bool:
+    """Whether the first line of a sentence is about it; the mark # may be a word, too."""
+    return cells[0].startswith("#") and (len(cells) != width or "=" in cells[-1])
 
 
 def _sentences(lines: Iterable[tuple[int, str]], split: Any) -> Iterator[Sentence]:
