@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "compare": ("unmask.cli.compare:compare", "Compare two models on a file of labelled rows, with significance."),
+    "suite": ("unmask.cli.suite:suite", "Fine-tune and score a model on every set of GLUE, CLUE, SQuAD or your own."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
     "plan": ("unmask.cli.study:plan", "Say which network to pre-train in some hours on this machine."),
     "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),

@@ -1,0 +1,60 @@
+"""The command that runs a suite."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unmask.cli import heavy, say
+from unmask.config import flags, load_recipe
+from unmask.errors import UsageError
+from unmask.train.settings import FinetuneSettings
+
+
+def suite(
+    name: str,
+    data: Path,
+    *,
+    output: Path,
+    model: Path | None = None,
+    seeds: str = "0",
+    only: list[str] | None = None,
+    against: Path | None = None,
+    recipe: str | None = None,
+    settings: Annotated[FinetuneSettings, Parameter(name="*")] = FinetuneSettings(),  # noqa: B008
+) -> None:
+    """Fine-tune and score a model on every set of a suite: glue, clue, squad, or one of your own in a TOML file.
+
+    The same command again goes on where it ended. A set whose files are not in DATA is left out, and said.
+
+    Args:
+        name: Name of a suite, or a TOML file.
+        data: Folder of the sets, in their published layout.
+        output: Folder for the runs, results.json and report.html.
+        model: Model folder to start from; by default small random weights.
+        seeds: Seeds of the runs, such as 0,1,2: the median and the range are reported.
+        only: Name of one set; give it again for each further one. By default all.
+        against: Output folder of the same suite with another model: is the difference more than chance?
+        recipe: Name of a recipe, or a TOML file; it wins over the suite's settings.
+    """
+    if not all(part.strip().isdecimal() for part in seeds.split(",")):
+        raise UsageError(
+            "bad-seeds", "the seeds are not whole numbers with commas between", place="--seeds", value=seeds
+        )
+    layers = ([load_recipe(recipe, "finetune")] if recipe else []) + [flags(settings)]
+    study = "unmask.study.suites:"
+    outcomes = heavy(study + "run_suite")(
+        heavy(study + "load_suite")(name),
+        data,
+        output,
+        model=model,
+        seeds=[int(part) for part in seeds.split(",")],
+        only=only or (),
+        given=tuple(layers),
+        against=against,
+    )
+    rows = [heavy(study + "HEAD"), *heavy(study + "table_of")(outcomes)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    say(f"report: {output / 'report.html'}")

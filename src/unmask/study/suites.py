@@ -1,0 +1,254 @@
+"""A suite: published sets one after the other, each with its settings, over several seeds, beside published scores.
+
+A suite is a TOML file: `[settings]` for all tasks, and one `[tasks.NAME]` each with its files.
+"""
+
+import json
+import logging
+import math
+import statistics
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from unmask import pages, storage
+from unmask.config import Settings, resolve
+from unmask.errors import UsageError
+from unmask.metrics.paired import paired_bootstrap
+from unmask.train.folds import SUMMARY, train_seeds
+from unmask.train.job import read_job
+from unmask.train.predictions import PREDICTIONS, read_records
+
+log = logging.getLogger("unmask")
+
+RESULTS = "results.json"
+
+
+class SuiteTask(Settings):
+    """One set of a suite."""
+
+    train: str
+    """File to train on, below the suite's data folder."""
+    dev: str
+    """File to choose the best epoch by, and to be scored on."""
+    task: str | None = None
+    """Name of the task; by default what the rows are for."""
+    metric: str | None = None
+    """Score that is reported; by default the task's own."""
+    targets: dict[str, float] = Field(default_factory=dict)
+    """Published scores by the name of the model."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of fine-tuning, over those of the suite."""
+
+
+class Suite(Settings):
+    """Sets that are reported together."""
+
+    about: str
+    """What the suite is and where its numbers are from."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of fine-tuning for all tasks."""
+    tasks: dict[str, SuiteTask]
+    """The sets by name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one task of a suite gave.
+
+    Attributes:
+        name: of the task.
+        metric: that is reported.
+        scores: one a seed; runs that had collapsed and were replaced are left out.
+        median: of the scores; NaN without any.
+        num_collapsed: how many runs collapsed.
+        seconds: that this call took for it; little for what was finished before.
+        targets: published scores.
+        missing: why it was not run; then there are no scores.
+        against: the same rows answered by another model, where one was given: its median, and p of the difference.
+    """
+
+    name: str
+    metric: str = ""
+    scores: tuple[float, ...] = ()
+    median: float = math.nan
+    num_collapsed: int = 0
+    seconds: float = 0.0
+    targets: dict[str, float] = field(default_factory=dict)
+    missing: str | None = None
+    against: tuple[float, float] | None = None
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that come with the package, sorted."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in (resources.files("unmask") / "suites").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite by its name, or a TOML file by its path.
+
+    Raises:
+        UsageError: there is none, it is not TOML, or a key or value is wrong.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" and path.is_file():
+        text = path.read_text("utf-8")
+    elif name in suite_names():
+        text = (resources.files("unmask") / "suites" / f"{name}.toml").read_text("utf-8")
+    else:
+        raise UsageError(
+            "unknown-suite",
+            f"there is no suite '{name}'",
+            expected=f"one of {', '.join(suite_names())}, or the path of a .toml file",
+        )
+    try:
+        return resolve(Suite, tomllib.loads(text), place=f"suite {name}")
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError("bad-suite", f"the suite is not valid TOML: {error}", place=name) from None
+
+
+def run_suite(
+    suite: Suite,
+    data: Path,
+    output: Path,
+    *,
+    model: Path | None,
+    seeds: Sequence[int] = (0,),
+    only: Sequence[str] = (),
+    given: tuple[dict[str, Any], ...] = (),
+    against: Path | None = None,
+) -> list[Outcome]:
+    """Fine-tune and score every task of a suite; the same call again goes on where it ended.
+
+    A run that has collapsed is counted, and another seed takes its place.
+
+    Args:
+        suite: what to run.
+        data: folder that its files lie in; a task whose files are not there is left out and said.
+        output: one folder a task, `results.json` and `report.html`.
+        model: folder to start from; None begins with small random weights.
+        seeds: of the runs.
+        only: names of tasks; by default all.
+        given: further layers of settings of fine-tuning, such as a recipe and flags; they win over the suite's.
+        against: output of the same suite with another model, to be compared row by row.
+
+    Raises:
+        UsageError: the suite has no such task.
+        DataError: a file is wrong; its line is named.
+    """
+    if unknown := sorted(set(only) - suite.tasks.keys()):
+        raise UsageError(
+            "unknown-task", f"the suite has no task '{unknown[0]}'", expected=f"one of {', '.join(suite.tasks)}"
+        )
+    outcomes: list[Outcome] = []
+    for name, task in suite.tasks.items():
+        if only and name not in only:
+            continue
+        absent = [file for file in (task.train, task.dev) if not (data / file).is_file()]
+        if absent:
+            log.info("%s: left out, %s has no file %s", name, data, absent[0])
+            outcomes.append(Outcome(name, task.metric or "", targets=task.targets, missing=f"no file {absent[0]}"))
+        else:
+            log.info("== %s", name)
+            metric = {"metric": task.metric} if task.metric else {}
+            layers = (suite.settings, task.settings, metric, *given)
+            outcomes.append(_run_task(name, task, data, output, model, seeds, layers))
+            if against is not None:
+                outcomes[-1] = replace(outcomes[-1], against=_against(output / name, against / name))
+        _write(suite, outcomes, output)
+    return outcomes
+
+
+def _run_task(
+    name: str,
+    task: SuiteTask,
+    data: Path,
+    output: Path,
+    model: Path | None,
+    seeds: Sequence[int],
+    layers: tuple[dict[str, Any], ...],
+) -> Outcome:
+    start = time.perf_counter()
+    job, settings = read_job(data / task.train, dev=data / task.dev, model=model, task=task.task, given=layers)
+    done = train_seeds(job, settings, output / name, seeds, restart_collapsed=True)
+    return Outcome(
+        name,
+        done.metric,
+        tuple(run.score for run in done.runs if not run.is_replaced),
+        done.median,
+        done.num_collapsed,
+        time.perf_counter() - start,
+        task.targets,
+    )
+
+
+def _against(mine: Path, others: Path) -> tuple[float, float] | None:
+    """Median of the other model, and p of the difference of the rows' mean scores over the seeds."""
+    if not (others / SUMMARY).is_file():
+        return None
+    first, second = _row_scores(others), _row_scores(mine)
+    median = float(storage.read_json(others / SUMMARY)["median"])
+    if first is None or second is None or len(first) != len(second):
+        return median, math.nan
+    found = paired_bootstrap(lambda rows: (first[rows].mean(), second[rows].mean()), len(first))
+    return median, found.p_value
+
+
+def _row_scores(folder: Path) -> np.ndarray | None:
+    """Score of each dev row, mean over the seeds that count, (N,); `None` where rows have no scores."""
+    runs = [run["name"] for run in storage.read_json(folder / SUMMARY)["runs"] if not run["is_replaced"]]
+    records = [read_records(folder / name / PREDICTIONS) for name in runs]
+    if any("score" not in one for one in records[0][:1]):
+        return None
+    return np.mean([[one["score"] for one in rows] for rows in records], axis=0)
+
+
+HEAD = ("task", "score", "median", "range", "seeds", "collapsed", "seconds", "against", "published")
+
+
+def table_of(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    """One row a task, with the cells of `HEAD`, and one for the mean of the medians."""
+    rows = [_row(one) for one in outcomes]
+    medians = [one.median for one in outcomes if one.scores]
+    if len(medians) > 1:
+        rows.append(("mean", "", f"{statistics.fmean(medians):.4f}", *[""] * (len(HEAD) - 3)))
+    return rows
+
+
+def _row(one: Outcome) -> tuple[str, ...]:
+    if one.missing:
+        return (one.name, one.metric, *[""] * (len(HEAD) - 3), one.missing)
+    compared = ""
+    if one.against is not None:
+        median, p_value = one.against
+        compared = f"{median:.4f}" + ("" if math.isnan(p_value) else f", p = {p_value:.3f}")
+    return (
+        one.name,
+        one.metric,
+        f"{one.median:.4f}",
+        f"{min(one.scores):.4f} to {max(one.scores):.4f}",
+        str(len(one.scores)),
+        str(one.num_collapsed),
+        f"{one.seconds:.0f}",
+        compared,
+        ", ".join(f"{name} {score:.3f}" for name, score in one.targets.items()),
+    )
+
+
+def _write(suite: Suite, outcomes: Sequence[Outcome], output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    content = {"about": suite.about, "outcomes": [asdict(one) for one in outcomes]}
+    storage.write_text(output / RESULTS, json.dumps(content, indent=1) + "\n")
+    parts = [f"<h1>{pages.escaped(suite.about)}</h1>", pages.table(table_of(outcomes), HEAD)]
+    storage.write_text(output / "report.html", pages.page(suite.about, parts))

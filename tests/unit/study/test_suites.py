@@ -1,0 +1,90 @@
+"""Suites: every definition resolves, a small one runs, goes on where it ended, and reports what it did."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from unmask.cli import main
+from unmask.config import resolve
+from unmask.errors import UsageError
+from unmask.study.suites import HEAD, Suite, load_suite, run_suite, suite_names, table_of
+from unmask.tasks import TASKS
+from unmask.train.settings import FinetuneSettings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sets")
+    lines = [f"{row['text']}\t{row['label']}" for row in tiny.rows_of(tiny.classifier())]
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        for part in ("train", "dev"):
+            (folder / name / f"{part}.tsv").write_text("\n".join(["text\tlabel", *lines * 2]) + "\n")
+    (folder / "mine.toml").write_text(
+        'about = "two of <three>"\n[settings]\nepochs = 1\nmodel = { hidden_size = 32, num_hidden_layers = 1, '
+        "num_attention_heads = 2, intermediate_size = 64, max_length = 32 }\n"
+        'machine = { threads = 1, dtype = "float32" }\n'
+        '[tasks.one]\ntrain = "one/train.tsv"\ndev = "one/dev.tsv"\nmetric = "macro_f1"\n'
+        'targets = { "a paper" = 0.9 }\n'
+        '[tasks.two]\ntrain = "two/train.tsv"\ndev = "two/dev.tsv"\nsettings = { epochs = 2 }\n'
+        '[tasks.three]\ntrain = "three/train.tsv"\ndev = "three/dev.tsv"\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_task_of_a_suite_resolves(name: str) -> None:
+    suite = load_suite(name)
+    for task in suite.tasks.values():
+        resolve(FinetuneSettings, suite.settings, task.settings, place=name)
+        assert task.task in TASKS
+        assert all(0 < target < 1 for target in task.targets.values())
+
+
+def test_a_suite_runs_reports_and_goes_on(data: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(data / "mine.toml"))
+    outcomes = run_suite(suite, data, tmp_path, model=None, seeds=(0, 1))
+    assert [one.name for one in outcomes] == ["one", "two", "three"]
+    assert [len(one.scores) for one in outcomes] == [2, 2, 0]
+    assert outcomes[0].metric == "macro_f1"
+    assert outcomes[1].metric == "accuracy"
+    assert outcomes[2].missing == "no file three/train.tsv"
+    assert (tmp_path / "two" / "seed-1" / "model" / "config.json").is_file()
+    rows = table_of(outcomes)
+    assert rows[0][-1] == "a paper 0.900"
+    assert rows[-1][0] == "mean"
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "two of &lt;three&gt;" in page
+    stored = json.loads((tmp_path / "results.json").read_text("utf-8"))["outcomes"]
+    assert [one["scores"] for one in stored] == [list(one.scores) for one in outcomes]
+    against = run_suite(suite, data, tmp_path, model=None, seeds=(0, 1), against=tmp_path)[1].against
+    assert against == (outcomes[1].median, 1.0), "a model does not differ from itself"
+    events = (tmp_path / "one" / "seed-0" / "events.jsonl").read_bytes()
+    again = run_suite(suite, data, tmp_path, model=None, seeds=(0, 1))
+    assert [one.scores for one in again] == [one.scores for one in outcomes]
+    assert (tmp_path / "one" / "seed-0" / "events.jsonl").read_bytes() == events
+
+
+def test_the_command_takes_one_task(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["suite", str(data / "mine.toml"), str(data), "--output", str(tmp_path), "--only", "one", "--seeds", "3"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].split() == list(HEAD)
+    assert told[1].startswith("one")
+    assert len(told) == 3, "one task has no mean"
+
+
+def test_what_is_wrong_is_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no suite 'glu'"):
+        load_suite("glu")
+    bad = tmp_path / "bad.toml"
+    bad.write_text('about = "x"\n[tasks.one]\ntrain = "a"\ndev = "b"\nmetrik = "c"\n')
+    with pytest.raises(UsageError, match=r"unknown setting 'tasks\.one\.metrik'"):
+        load_suite(str(bad))
+    suite = Suite(about="x", tasks={})
+    with pytest.raises(UsageError, match="no task 'four'"):
+        run_suite(suite, data, tmp_path, model=None, only=("four",))
