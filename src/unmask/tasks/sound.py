@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 
+import torch
+
+from unmask.checkpoint import Model
+from unmask.config import Settings
 from unmask.data.rows import Reject, Table
 from unmask.errors import DataError
+from unmask.model.config import EncoderConfig
 from unmask.tasks.base import Task, text_of
+from unmask.tokenizer.train import train
+
+_SAMPLE = 100
+_VOCAB_SIZE = 512
 
 
 def filled_rows(table: Table, columns: Sequence[str], reject: Reject) -> Table:
@@ -20,6 +29,25 @@ def filled_rows(table: Table, columns: Sequence[str], reject: Reject) -> Table:
         else:
             kept.append(index)
     return table.part(kept)
+
+
+def checker(kind: type[Task], options: Settings, start: Model | None, table: Table) -> Task:
+    """A task that can encode rows and do nothing else, for it has no weights.
+
+    Args:
+        kind: the task.
+        options: its settings.
+        start: model whose tokenizer is used; without one a small tokenizer is trained on the first rows.
+        table: the rows.
+    """
+    if start is not None:
+        config, tokenizer = start.config, start.tokenizer
+    else:
+        texts = [text for row in table.rows[:_SAMPLE] for text in kind.texts(row, options)]
+        tokenizer = train(texts, vocab_size=_VOCAB_SIZE)
+        config = EncoderConfig(vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
+    with torch.device("meta"):
+        return kind(config, tokenizer, options)
 
 
 def sound_rows(task: Task, table: Table, reject: Reject) -> Table:

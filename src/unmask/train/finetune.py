@@ -106,7 +106,7 @@ def finetune(
         DataError: a row, column or label is wrong; its line is named.
         ArtefactError: the model folder is missing or corrupt; nothing starts from random weights in silence.
     """
-    return run_job(*read_job(file, dev=dev, model=model, task=task, given=given), output)
+    return run_job(*read_job(file, dev=dev, model=model, task=task, given=given, output=output), output)
 
 
 def run_job(job: Job, settings: FinetuneSettings, output: Path) -> FinetuneResult:

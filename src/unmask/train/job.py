@@ -11,11 +11,13 @@ from unmask.checkpoint import Model, load_model
 from unmask.config import Settings, resolve
 from unmask.data.infer import split_off
 from unmask.data.recognise import find_splits, read_rows
+from unmask.data.rejects import Rejects
 from unmask.data.rows import Form, Table
 from unmask.errors import DataError, UsageError
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
 from unmask.tasks.choose import choose
+from unmask.tasks.sound import checker, filled_rows, sound_rows
 from unmask.train.settings import ColumnSettings, FinetuneSettings, ModelSettings
 
 log = logging.getLogger("unmask")
@@ -68,6 +70,7 @@ def read_job(
     task: str | None = None,
     given: tuple[dict[str, Any], ...] = (),
     is_split: bool = True,
+    output: Path | None = None,
 ) -> tuple[Job, FinetuneSettings]:
     """Read the rows and the model of a fine-tuning, and complete its settings.
 
@@ -78,6 +81,7 @@ def read_job(
         task: name in `TASKS`, or `module:Class`; by default what the rows are for.
         given: layers of settings, such as a recipe and flags.
         is_split: split dev rows off where there are none.
+        output: run folder, beside which rows that are left out are listed (`data.skip_bad`).
 
     Raises:
         DataError: a row, column or label is wrong; its line is named.
@@ -88,7 +92,8 @@ def read_job(
         splits = find_splits(file)
         file, dev = splits.train, dev or splits.dev
     asked = resolve(FinetuneSettings, *given)
-    table = _table(file, asked.data, find_task(task).form if task else None)
+    rejects = Rejects() if asked.data.skip_bad else None
+    table = _table(file, asked.data, find_task(task).form if task else None, rejects)
     task = task or _choose(table, asked.data)
     kind = find_task(task)
     start = load_model(model, head=kind.head_name) if model is not None else None
@@ -101,15 +106,24 @@ def read_job(
     inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     job = _understood(Job(kind, start, table, None, Settings(), inputs), settings)
+    if rejects is not None:
+        job = _understood(replace(job, train=filled_rows(table, _filled(job), rejects)), settings)
     if dev is not None:
-        return _with_dev(job, dev), settings
+        job = _with_dev(job, dev, asked.data, rejects)
+    if rejects is not None:
+        job = _sound(job, rejects)
+        rejects.write(Path(f"{output or file.name}.rejects"))
+    if job.dev is not None:
+        note = f"{len(job.train.rows)} rows to train on, {len(job.dev.rows)} to choose the best epoch ({dev})"
+        return replace(job, notes=[*job.notes, note]), settings
     return _split(job, settings) if is_split else job, settings
 
 
-def _table(file: Path, asked: ColumnSettings, form: Form | None) -> Table:
+def _table(file: Path, asked: ColumnSettings, form: Form | None, rejects: Rejects | None) -> Table:
     """Rows of a file, of the named columns only where text and label are both named."""
     named = _named(asked)
-    return read_rows(file, [*named.values()] if {"text_column", "label_column"} <= named.keys() else None, form)
+    wanted = [*named.values()] if {"text_column", "label_column"} <= named.keys() else None
+    return read_rows(file, wanted, form, names=asked.names, reject=rejects)
 
 
 def _choose(table: Table, asked: ColumnSettings) -> str:
@@ -132,11 +146,30 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
     return replace(job, options=chosen, notes=understood.notes)
 
 
-def _with_dev(job: Job, file: Path) -> Job:
-    columns = [value for name, value in job.options if name.endswith("_column") and value is not None]
-    dev = read_rows(file, columns if job.train.form == "table" else None, job.train.form)
-    note = f"{len(job.train.rows)} rows to train on, {len(dev.rows)} to choose the best epoch ({file})"
-    return replace(job, dev=dev, notes=[*job.notes, note])
+def _columns(job: Job) -> list[str]:
+    """Columns of a table that the task reads; none of rows in other forms."""
+    if job.train.form != "table":
+        return []
+    return [value for name, value in job.options if name.endswith("_column") and value is not None]
+
+
+def _filled(job: Job) -> list[str]:
+    """Columns that may not be empty: all but that of labels of which a row may have none."""
+    empty = getattr(job.options, "label_column", None) if getattr(job.options, "multi_label", False) else None
+    return [name for name in _columns(job) if name != empty]
+
+
+def _with_dev(job: Job, file: Path, asked: ColumnSettings, rejects: Rejects | None) -> Job:
+    like, form = job.train.columns, job.train.form
+    dev = read_rows(file, _columns(job) or None, form, names=asked.names, like=like, reject=rejects)
+    return replace(job, dev=dev)
+
+
+def _sound(job: Job, rejects: Rejects) -> Job:
+    """The job without the rows that its task cannot take."""
+    task = checker(job.kind, job.options, job.start, job.train)
+    dev = None if job.dev is None else sound_rows(task, job.dev, rejects)
+    return replace(job, train=sound_rows(task, job.train, rejects), dev=dev)
 
 
 def _split(job: Job, settings: FinetuneSettings) -> Job:

@@ -1,8 +1,8 @@
 """Settings of pre-training and fine-tuning; recipes and flags fill them. Imports no torch, so that `--help` is fast."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unmask.config import Settings
 from unmask.data.settings import Count, StreamSettings
@@ -156,6 +156,11 @@ class ColumnSettings(Settings):
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Longest input in tokens; by default the model's."""
 
+    @property
+    def names(self) -> list[str] | None:
+        """Names of all columns, where the user gave them."""
+        return [name.strip() for name in self.columns.split(",")] if self.columns else None
+
 
 class RegularizeSettings(Settings):
     """What keeps a large network from learning a small file by heart; each makes a step cost about twice as much."""
@@ -225,3 +230,27 @@ class FinetuneSettings(Settings):
     """The network, when there is no model to start from."""
     machine: MachineSettings = MachineSettings()
     """Where to compute."""
+
+
+class RepeatSettings(Settings):
+    """One fine-tuning several times, over seeds or over parts of the rows."""
+
+    seeds: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
+    """Train once with each of these seeds, such as 0,1,2, and keep the best model."""
+    restart_collapsed: bool = False
+    """Let another seed take the place of a run that has learned nothing, up to three times each."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Cross-validate over so many parts of the rows."""
+    keep: Literal["all", "best"] = "all"
+    """With folds: train the model to keep on all rows, or keep that of the best fold."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.seeds is not None and self.folds is not None:
+            raise ValueError("a run goes over seeds or over folds, not over both")
+        return self
+
+    @property
+    def numbers(self) -> list[int]:
+        """The seeds, one by one."""
+        return [int(word) for word in self.seeds.split(",")] if self.seeds else []

@@ -1,0 +1,135 @@
+"""Rows that are wrong: each is named with its line, and on request left out and listed (matrix rows DS1-DS7, DS12)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unmask.data.rejects import Rejects
+from unmask.data.rows import Table, read_table
+from unmask.errors import DataError
+from unmask.tasks.classification import Classification
+from unmask.tasks.sound import checker, filled_rows, sound_rows
+from unmask.train.job import read_job
+
+GOOD = [("good film", "pos"), ("bad film", "neg"), ("fine actors", "pos"), ("dull and long", "neg")] * 2
+
+
+def write(path: Path, rows: list[tuple[str, str]], header: str = "text\tlabel") -> Path:
+    path.write_text("".join("\t".join(row) + "\n" for row in [tuple(header.split("\t")), *rows]), "utf-8")
+    return path
+
+
+def encode_all(file: Path, dev: Path | None, data: dict[str, Any]) -> None:
+    job, _ = read_job(file, dev=dev, given=({"data": data},))
+    task = checker(job.kind, job.options, None, job.train)
+    for table in (job.train, job.dev):
+        assert table is not None
+        task.encode(table.rows, place=table.place, is_training=True)
+
+
+def error_of(file: Path, dev: Path | None = None, **data: Any) -> DataError:
+    with pytest.raises(DataError) as caught:
+        encode_all(file, dev, data)
+    return caught.value
+
+
+def test_a_label_that_only_dev_has(tmp_path: Path) -> None:
+    dev = write(tmp_path / "dev.tsv", [("so so", "pos"), ("lovely", "Pos "), ("well", "posative")])
+    error = error_of(write(tmp_path / "train.tsv", GOOD), dev)
+    assert (error.code, error.details["place"]) == ("unknown-label", f"{dev}:3")
+    assert "did you mean 'pos'?" in str(error)
+
+
+@pytest.mark.parametrize("label", ["7", "-1", "0.5", "true", "01"])
+def test_a_number_that_is_no_class(tmp_path: Path, label: str) -> None:
+    rows = [(text, str(at % 2)) for at, (text, _) in enumerate(GOOD)]
+    error = error_of(write(tmp_path / "train.tsv", rows), write(tmp_path / "dev.tsv", [("a b", "1"), ("c d", label)]))
+    assert error.code == "unknown-label"
+    assert error.details["place"] == f"{tmp_path / 'dev.tsv'}:3"
+    assert error.details["expected"] == "one of 0, 1"
+
+
+def test_texts_that_look_like_nothing_are_texts(tmp_path: Path) -> None:
+    odd = ["NA", "null", "None", "nan", "001", "-"]
+    job, _ = read_job(
+        write(tmp_path / "train.tsv", [*GOOD, *((text, "pos") for text in odd), ("x", "null"), ("y", "null")])
+    )
+    assert job.dev is not None
+    texts = {row["text"] for table in (job.train, job.dev) for row in table.rows}
+    assert set(odd) <= texts
+    assert "null" in job.options.model_dump()["labels"]
+
+
+@pytest.mark.parametrize(("row", "column"), [(("", "pos"), "text"), ((" \u3000", "pos"), "text"), (("a", ""), "label")])
+def test_an_empty_cell(tmp_path: Path, row: tuple[str, str], column: str) -> None:
+    error = error_of(write(tmp_path / "train.tsv", [*GOOD, row, row]))
+    assert error.code == "empty-text"
+    assert f"column '{column}'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([("a", "x"), ("b", "x")], "one-class"),
+        ([("a", "x")], "one-class"),
+        ([("a", "x"), ("b", "y")], "too-few-rows"),
+        ([(f"text {at}", f"label {at}") for at in range(30)], "too-many-classes"),
+    ],
+)
+def test_too_little_to_learn_from(tmp_path: Path, rows: list[tuple[str, str]], code: str) -> None:
+    assert error_of(write(tmp_path / "train.tsv", rows)).code == code
+
+
+def test_rows_of_files_without_headers_fit_to_each_other(tmp_path: Path) -> None:
+    """GLUE's RTE and WNLI: the file for training has a header, the other one has not."""
+    train = tmp_path / "train.tsv"
+    train.write_text(
+        "index\tsentence1\tsentence2\tlabel\n" + "".join(f"{at}\ta b {at}\tc d\t{at % 2}\n" for at in range(9))
+    )
+    dev = tmp_path / "val.tsv"
+    dev.write_text("".join(f"{at}\te f {at}\tg h\t{at % 2}\n" for at in range(9)))
+    job, _ = read_job(train, dev=dev)
+    assert job.dev is not None
+    assert job.dev.rows[3] == {"sentence1": "e f 3", "sentence2": "g h", "label": "1"}
+    with pytest.raises(DataError, match="has no header"):
+        read_table(dev, ["sentence1"])
+    names = "index,sentence1,sentence2,label"
+    assert read_job(dev, given=({"data": {"columns": names}},))[0].train.columns == tuple(names.split(","))
+
+
+def test_bad_rows_stop_everything_unless_they_are_skipped(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    good = "".join(f"{text},{label}\n" for text, label in GOOD)
+    train.write_text(f'text,label\n{good}"x" y,pos\n ,pos\nno label,\n\u5929,neg\n')
+    dev = write(tmp_path / "dev.tsv", [("fine", "pos"), ("well", "posative"), ("bad", "neg")])
+    assert error_of(train, dev).code == "bad-csv"
+    job, _ = read_job(train, dev=dev, given=({"data": {"skip_bad": True}},), output=tmp_path / "run")
+    assert [len(job.train.rows), job.dev and len(job.dev.rows)] == [len(GOOD) + 1, 2]
+    assert job.options.model_dump()["labels"] == ("neg", "pos")
+    lines = [line.split("\t") for line in (tmp_path / "run.rejects").read_text().splitlines()]
+    assert [(line[0], line[1]) for line in lines] == [
+        (f"{train}:10", "bad-csv"),
+        (f"{train}:11", "empty-text"),
+        (f"{train}:12", "empty-text"),
+        (f"{dev}:3", "unknown-label"),
+    ]
+
+
+def test_no_list_of_rejects_is_left_when_there_are_none(tmp_path: Path) -> None:
+    (tmp_path / "run.rejects").write_text("old")
+    read_job(write(tmp_path / "train.tsv", GOOD), given=({"data": {"skip_bad": True}},), output=tmp_path / "run")
+    assert not (tmp_path / "run.rejects").exists()
+
+
+def test_sound_rows_are_those_that_encode_alone(tmp_path: Path) -> None:
+    rows = [{"text": f"text {at}" if at % 7 else "", "label": "ab"[at % 2] if at % 5 else "c"} for at in range(40)]
+    table = Table(Path("rows.tsv"), ("text", "label"), rows, list(range(2, 42)))
+    options = Classification.settings_class.model_validate({"labels": ("a", "b")})
+    task = checker(Classification, options, None, table)
+    rejects = Rejects()
+    sound = sound_rows(task, table, rejects)
+    wanted = [at for at in range(40) if at % 7 and at % 5]
+    assert sound.lines == [at + 2 for at in wanted]
+    assert len(rejects.errors) == 40 - len(wanted)
+    assert filled_rows(table, ["text"], rejects).lines == [at + 2 for at in range(40) if at % 7]
