@@ -5,12 +5,39 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import Field
 
 from unmask.cli import heavy, say
+from unmask.config import Settings
 from unmask.errors import DataError, UnmaskError, UsageError
 
 _CHUNK = 1024
+
+
+class Asked(Settings):
+    """What is asked of a model."""
+
+    task: str | None = None
+    """Task to answer; by default the one that the folder was made for."""
+    text_column: str | None = None
+    """Column of the text in FILE, if it has another name there."""
+    pair_column: str | None = None
+    """Column of the second text in FILE."""
+    labels: str | None = None
+    """Classes to choose from with `--task zero_shot`, with commas between them."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Other values for the task's settings, such as `--options.top_k 3`; docs/reference/settings.md lists them."""
+
+    def open(self, model: Path, **columns: str | None) -> Any:
+        """A predictor that answers this."""
+        columns |= {"text_column": self.text_column, "pair_column": self.pair_column}
+        candidates = {} if self.labels is None else {"candidate_labels": self.labels}
+        return heavy("unmask.predict:Predictor").load(
+            model, task=self.task, columns=columns, options=self.options | candidates
+        )
 
 
 def predict(
@@ -18,9 +45,7 @@ def predict(
     model: Path,
     pair: list[str] | None = None,
     file: Path | None = None,
-    task: str | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Answer for texts: classes, or what stands behind a mask.
@@ -32,13 +57,9 @@ def predict(
         model: Model folder.
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
-        task: Task to answer; by default the one that the folder was made for.
-        text_column: Column of the text in FILE, if it has another name there.
-        pair_column: Column of the second text in FILE.
         json: Write one JSON object a line.
     """
-    columns = {"text_column": text_column, "pair_column": pair_column}
-    predictor = heavy("unmask.predict:Predictor").load(model, task=task, columns=columns)
+    predictor = asked.open(model)
     rows = _rows(predictor.task, texts, pair or [], file)
     while chunk := list(itertools.islice(rows, _CHUNK)):
         for (_, row), answer in zip(chunk, _answers(predictor, chunk), strict=False):
@@ -49,9 +70,7 @@ def evaluate(
     file: Path,
     *,
     model: Path,
-    task: str | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
     label_column: str | None = None,
     json: bool = False,
 ) -> None:
@@ -60,14 +79,10 @@ def evaluate(
     Args:
         file: Table with the model's text and label columns; for a masked language model, a column of texts.
         model: Model folder.
-        task: Task to score; by default the one that the folder was made for.
-        text_column: Column of the text in FILE, if it has another name there.
-        pair_column: Column of the second text in FILE.
         label_column: Column of the label in FILE.
         json: Write one JSON object.
     """
-    columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
-    predictor = heavy("unmask.predict:Predictor").load(model, task=task, columns=columns)
+    predictor = asked.open(model, label_column=label_column)
     table = heavy("unmask.data.recognise:read_rows")(file, predictor.task.columns, predictor.task.form)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:

@@ -15,6 +15,8 @@ def bootstrap(values: np.ndarray, *, resamples: int = 1000, level: float = 0.95,
         level: share of the samples inside the interval.
         seed: of the draw, so that the same rows give the same interval.
     """
+    if len(values) < 2:  # each sample would be the same one
+        return float(np.mean(values)), float(np.mean(values))
     found = stats.bootstrap(
         (values,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", batch=16, rng=seed
     )

@@ -17,14 +17,14 @@ class NumberScores:
         pearson: linear correlation; likewise.
         rmse: root of the mean squared error, in the unit of the numbers.
         mae: mean absolute error.
-        spearman_interval: 95 % bootstrap interval.
+        interval: 95 % bootstrap interval of it (Spearman).
     """
 
     spearman: float
     pearson: float
     rmse: float
     mae: float
-    spearman_interval: tuple[float, float]
+    interval: tuple[float, float]
 
 
 def regression(gold: np.ndarray, answers: np.ndarray) -> NumberScores:
@@ -41,7 +41,7 @@ def regression(gold: np.ndarray, answers: np.ndarray) -> NumberScores:
         pearson=correlation(gold, answers),
         rmse=float(np.sqrt(np.mean(errors**2))),
         mae=float(np.mean(np.abs(errors))),
-        spearman_interval=bootstrap_rows(lambda chosen: spearman(gold[chosen], answers[chosen]), len(gold)),
+        interval=bootstrap_rows(lambda chosen: spearman(gold[chosen], answers[chosen]), len(gold)),
     )
 
 
