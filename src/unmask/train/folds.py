@@ -1,0 +1,268 @@
+"""One fine-tuning several times: over seeds, or over folds of the rows; one folder layout and one summary for both.
+
+RUN/seed-0, RUN/seed-1, ... or RUN/fold-1, RUN/fold-2, ..., RUN/final are run folders; RUN/model is the model to use,
+RUN/dev-predictions.jsonl the answers that the summary's scores belong to, RUN/summary.json the scores.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import shutil
+import statistics
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from unmask import storage
+from unmask.data.order import permute
+from unmask.errors import UsageError
+from unmask.train.finetune import FinetuneResult, run_job
+from unmask.train.job import Job
+from unmask.train.predictions import PREDICTIONS, read_records, write_records
+from unmask.train.settings import FinetuneSettings
+
+log = logging.getLogger("unmask")
+
+SUMMARY = "summary.json"
+MAX_RESTARTS = 3
+_NEXT_SEED = 1000
+_OWN = re.compile(rf"(seed|fold)-\d+|final|model|\..*|{re.escape(SUMMARY)}|{re.escape(PREDICTIONS)}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the runs.
+
+    Attributes:
+        name: of its folder below the summary's.
+        seed: of the run.
+        score: main metric on its dev rows.
+        scores: all metrics that are one number.
+        best_epoch: epoch whose weights were kept.
+        collapsed: why the run counts as collapsed; `None` for one that has learned something.
+        is_replaced: whether the run had collapsed and another seed took its place.
+    """
+
+    name: str
+    seed: int
+    score: float
+    scores: dict[str, float]
+    best_epoch: int
+    collapsed: str | None
+    is_replaced: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all runs together say; replaced ones count in `num_collapsed` alone.
+
+    Attributes:
+        kind: `seeds` or `folds`.
+        metric: name of the score.
+        runs: all of them, in the order in which they were trained.
+        mean: of the scores.
+        sd: their standard deviation (n - 1); 0 for a single one.
+        median: of the scores.
+        low: the least score.
+        high: the greatest score.
+        num_collapsed: how many runs collapsed.
+        best: name of the run with the best score.
+        kept: name of the run whose model is RUN/model.
+    """
+
+    kind: Literal["seeds", "folds"]
+    metric: str
+    runs: list[Part]
+    mean: float
+    sd: float
+    median: float
+    low: float
+    high: float
+    num_collapsed: int
+    best: str
+    kept: str
+
+    def to_lines(self) -> list[str]:
+        """One line a run and one for all of them."""
+        lines = [
+            f"{one.name:<12} {self.metric} {one.score:.4f}  epoch {one.best_epoch}"
+            + ("  collapsed" if one.collapsed else "")
+            + (", replaced" if one.is_replaced else "")
+            for one in self.runs
+        ]
+        counted = len([one for one in self.runs if not one.is_replaced])
+        return [
+            *lines,
+            f"dev {self.metric} of {counted} {self.kind}: median {self.median:.4f}, range {self.low:.4f} to "
+            f"{self.high:.4f}, mean {self.mean:.4f} (sd {self.sd:.4f}), {self.num_collapsed} collapsed",
+        ]
+
+
+def train_seeds(
+    job: Job, settings: FinetuneSettings, output: Path, seeds: Sequence[int], *, restart_collapsed: bool = False
+) -> Summary:
+    """Train with several seeds on the same rows and keep the best model; finished runs are not repeated.
+
+    Args:
+        job: with dev rows; all seeds share its split.
+        settings: of each run but for the seed.
+        output: the folder of all runs.
+        seeds: one run each.
+        restart_collapsed: let another seed take the place of a collapsed one, at most `MAX_RESTARTS` times each.
+
+    Raises:
+        UsageError: a seed is named twice, or the folder holds something else.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise UsageError("same-seed", "a seed is named twice", place="--seeds", value=",".join(map(str, seeds)))
+    job = replace(job, inputs=job.inputs | {"split": f"seed {settings.seed}"})
+    parts: list[Part] = []
+    with _held(output):
+        for first in seeds:
+            for attempt in range(1 + restart_collapsed * MAX_RESTARTS):
+                seed = first + attempt * _NEXT_SEED
+                if attempt:
+                    parts[-1] = replace(parts[-1], is_replaced=True)
+                log.info("seed %d", seed)
+                result = run_job(job, settings.model_copy(update={"seed": seed}), output / f"seed-{seed}")
+                parts.append(_part(f"seed-{seed}", seed, result))
+                if not result.collapsed:
+                    break
+        summary = _summary("seeds", result.main_metric, parts, higher=job.kind.higher_is_better)
+        write_records(output / PREDICTIONS, read_records(output / summary.best / PREDICTIONS))
+        return _finish(output, summary)
+
+
+def cross_validate(
+    job: Job, settings: FinetuneSettings, output: Path, num_folds: int, *, keep: Literal["all", "best"] = "all"
+) -> Summary:
+    """Train on all folds but one, for each of them, and predict the one left out; finished runs are not repeated.
+
+    Args:
+        job: all rows, without dev rows.
+        settings: of each run.
+        output: the folder of all runs.
+        num_folds: parts of the rows.
+        keep: `all` trains the model to keep on all rows, as many epochs as the folds' best ones, in the median; `best`
+            takes the best fold's.
+
+    Raises:
+        UsageError: fewer than two folds or more than there are rows, a dev file, or the folder holds something else.
+    """
+    table = job.train
+    if job.dev is not None or not 2 <= num_folds <= len(table.rows):
+        raise UsageError(
+            "bad-folds",
+            f"{num_folds} folds of {len(table.rows)} rows" + (" and a dev file" if job.dev is not None else ""),
+            place="--folds",
+            expected="from 2 folds to as many as there are rows; the folds are each other's dev rows",
+        )
+    parts: list[Part] = []
+    results: list[FinetuneResult] = []
+    records: list[dict[str, Any]] = []
+    folds = deal(job.strata(table), num_folds, seed=settings.seed, groups=job.groups(table))
+    with _held(output):
+        for number, held in enumerate(folds, 1):
+            log.info("fold %d of %d", number, num_folds)
+            rest = np.setdiff1d(np.arange(len(table.rows)), held).tolist()
+            inputs = job.inputs | {"fold": f"{number} of {num_folds}"}
+            fold = replace(job, train=table.part(rest), dev=table.part(held), inputs=inputs)
+            results.append(run_job(fold, settings, output / f"fold-{number}"))
+            parts.append(_part(f"fold-{number}", settings.seed, results[-1]))
+            said = read_records(results[-1].predictions)
+            records += [one | {"row": held[one["row"]], "fold": number} for one in said]
+        write_records(output / PREDICTIONS, sorted(records, key=lambda one: one["row"]))
+        summary = _summary("folds", results[0].main_metric, parts, higher=job.kind.higher_is_better)
+        if keep == "all":
+            last = round(statistics.median(one.best_epoch for one in results))
+            log.info("all rows, %d epochs", last)
+            whole = replace(job, last_epoch=last, estimate=_means(parts), inputs=job.inputs | {"folds": str(num_folds)})
+            run_job(whole, settings, output / "final")
+            summary = replace(summary, kept="final")
+        return _finish(output, summary)
+
+
+def deal(
+    strata: Sequence[str], num_folds: int, *, seed: int, groups: Sequence[Hashable | None] = ()
+) -> list[list[int]]:
+    """Deal rows out to folds, stratum by stratum and in random order, as a pure function of the seed.
+
+    Args:
+        strata: one a row; a group belongs to the stratum of its first row.
+        num_folds: number of parts.
+        seed: of the order.
+        groups: one a row; rows of one group stay together, and `None`, like no groups at all, is a row alone.
+
+    Returns:
+        Row numbers of each fold, ascending.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for row in range(len(strata)):
+        group = groups[row] if groups else None
+        members.setdefault(("alone", row) if group is None else ("group", group), []).append(row)
+    units = list(members.values())
+    order = permute(np.arange(len(units)), size=len(units), key=seed)
+    dealt = sorted((units[at] for at in order), key=lambda rows: strata[rows[0]])
+    return [sorted(row for unit in dealt[fold::num_folds] for row in unit) for fold in range(num_folds)]
+
+
+@contextlib.contextmanager
+def _held(output: Path) -> Iterator[None]:
+    """Hold the folder of all runs for this process.
+
+    Raises:
+        UsageError: another process holds it, or something else lies in it.
+    """
+    with storage.locked(output):
+        others = [path.name for path in output.iterdir() if not _OWN.fullmatch(path.name)]
+        if others:
+            raise UsageError(
+                "foreign-folder",
+                "the output folder holds something that is not a run over seeds or folds",
+                place=output,
+                value=", ".join(sorted(others)[:5]),
+                remedy="choose an empty or a new folder",
+            )
+        yield
+
+
+def _part(name: str, seed: int, result: FinetuneResult) -> Part:
+    numbers = {name: float(value) for name, value in result.scores.items() if isinstance(value, int | float)}
+    return Part(name, seed, result.main_score, numbers, result.best_epoch, result.collapsed)
+
+
+def _summary(kind: Literal["seeds", "folds"], metric: str, parts: list[Part], *, higher: bool) -> Summary:
+    counted = [one for one in parts if not one.is_replaced]
+    scores = [one.score for one in counted]
+    best = (max if higher else min)(counted, key=lambda one: one.score).name
+    return Summary(
+        kind,
+        metric,
+        parts,
+        mean=statistics.fmean(scores),
+        sd=statistics.stdev(scores) if len(scores) > 1 else 0.0,
+        median=statistics.median(scores),
+        low=min(scores),
+        high=max(scores),
+        num_collapsed=sum(one.collapsed is not None for one in parts),
+        best=best,
+        kept=best,
+    )
+
+
+def _means(parts: list[Part]) -> dict[str, float]:
+    return {name: statistics.fmean(one.scores[name] for one in parts) for name in parts[0].scores}
+
+
+def _finish(output: Path, summary: Summary) -> Summary:
+    """Put the kept model and the summary into their places."""
+    with storage.replaced(output / "model") as staging:
+        for path in sorted((output / summary.kept / "model").iterdir()):
+            if path.name != storage.MANIFEST:
+                shutil.copyfile(path, staging / path.name)
+    storage.write_text(output / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
+    return summary

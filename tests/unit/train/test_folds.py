@@ -1,0 +1,190 @@
+"""Several seeds and several folds: what is dealt, trained, skipped, kept and said; what counts as collapsed."""
+
+import json
+import math
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import tiny
+from unmask import Predictor, storage
+from unmask.cli import main
+from unmask.errors import UsageError
+from unmask.train.collapse import chance_level, entropy, why_collapsed
+from unmask.train.folds import Summary, cross_validate, deal, train_seeds
+from unmask.train.job import read_job
+
+BASE: dict[str, Any] = {
+    "epochs": 3,
+    "log_every": 1,
+    "optim": {"lr": 3e-3},
+    "machine": {"device": "cpu", "dtype": "float32", "threads": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    texts = [(f"{text} {n}", label) for n in range(4) for text, label in _labelled()]
+    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in texts))
+    return path
+
+
+def _labelled() -> list[tuple[str, str]]:
+    return [(text, "good") for text in tiny.GOOD] + [(text, "bad") for text in tiny.BAD]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.saved(tiny.masked_lm(), tmp_path_factory.mktemp("start") / "model")
+
+
+def seeds_of(
+    rows: Path, start: Path, output: Path, seeds: list[int], restart: bool = False, **settings: Any
+) -> Summary:
+    job, chosen = read_job(rows, model=start, given=(BASE, settings))
+    return train_seeds(job, chosen, output, seeds, restart_collapsed=restart)
+
+
+def folds_of(rows: Path, start: Path, output: Path, num_folds: int, keep: Any = "all") -> Summary:
+    job, chosen = read_job(rows, model=start, given=(BASE,), is_split=False)
+    return cross_validate(job, chosen, output, num_folds, keep=keep)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@given(st.lists(st.sampled_from("aab"), min_size=5, max_size=60), st.integers(2, 5), st.integers(0, 3))
+def test_folds_part_the_rows_evenly_in_each_stratum(strata: list[str], num_folds: int, seed: int) -> None:
+    folds = deal(strata, num_folds, seed=seed)
+    assert sorted(row for fold in folds for row in fold) == list(range(len(strata)))
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    for name in set(strata):
+        counts = [sum(strata[row] == name for row in fold) for fold in folds]
+        assert max(counts) - min(counts) <= 1
+    assert folds == deal(strata, num_folds, seed=seed)
+
+
+def test_groups_are_not_parted_and_the_seed_decides() -> None:
+    strata, groups = ["x"] * 60, [None if row % 5 == 0 else row // 3 for row in range(60)]
+    folds = deal(strata, 4, seed=1, groups=groups)
+    for group in set(groups) - {None}:
+        assert sum(any(groups[row] == group for row in fold) for fold in folds) == 1
+    assert sorted(row for fold in folds for row in fold) == list(range(60))
+    assert folds != deal(strata, 4, seed=2, groups=groups)
+
+
+def test_seeds_share_their_dev_rows_and_the_best_model_is_kept(rows: Path, start: Path, tmp_path: Path) -> None:
+    summary = seeds_of(rows, start, tmp_path / "run", [3, 1])
+    assert [one.name for one in summary.runs] == ["seed-3", "seed-1"]
+    scores = [one.score for one in summary.runs]
+    assert summary.median == statistics.median(scores)
+    assert (summary.low, summary.high) == (min(scores), max(scores))
+    assert summary.sd == pytest.approx(statistics.stdev(scores))
+    assert max(summary.runs, key=lambda one: one.score).score == next(
+        one.score for one in summary.runs if one.name == summary.kept
+    )
+    kept = [(tmp_path / "run" / name / "model.safetensors").read_bytes() for name in (f"{summary.kept}/model", "model")]
+    assert kept[0] == kept[1]
+    storage.verify(tmp_path / "run/model")
+    asked = [[one["line"] for one in lines_of(tmp_path / f"run/seed-{seed}/dev-predictions.jsonl")] for seed in (3, 1)]
+    assert asked[0] == asked[1]
+    assert json.loads((tmp_path / "run/summary.json").read_text())["median"] == summary.median
+    before = (tmp_path / "run/seed-1/events.jsonl").read_bytes()
+    more = seeds_of(rows, start, tmp_path / "run", [3, 1, 2])
+    assert (tmp_path / "run/seed-1/events.jsonl").read_bytes() == before, "a finished run is not repeated"
+    assert [one.score for one in more.runs[:2]] == scores
+
+
+def test_a_collapsed_seed_is_counted_and_replaced_a_few_times(rows: Path, start: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "optim": {"lr": 1e-9}}
+    summary = seeds_of(rows, start, tmp_path / "run", [5], restart=True, **settings)
+    assert [one.name for one in summary.runs] == ["seed-5", "seed-1005", "seed-2005", "seed-3005"]
+    assert [one.is_replaced for one in summary.runs] == [True, True, True, False]
+    assert summary.num_collapsed == 4
+    assert "4 collapsed" in summary.to_lines()[-1]
+    good = seeds_of(rows, start, tmp_path / "good", [5], restart=True, epochs=8, patience=8, batch_size=2)
+    assert (good.num_collapsed, len(good.runs)) == (0, 1)
+    again = seeds_of(rows, start, tmp_path / "run", [5], **settings)
+    assert (again.num_collapsed, len(again.runs)) == (1, 1)
+
+
+def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path, start: Path, tmp_path: Path) -> None:
+    summary = folds_of(rows, start, tmp_path / "run", 3)
+    records = lines_of(tmp_path / "run/dev-predictions.jsonl")
+    assert [one["row"] for one in records] == list(range(32))
+    assert [one["line"] for one in records] == list(range(1, 33))
+    for number in range(1, 4):
+        fold = [one for one in records if one["fold"] == number]
+        assert len(fold) in (10, 11)
+        right = statistics.fmean(one["score"] for one in fold)
+        assert right == pytest.approx(summary.runs[number - 1].score)
+        alone = Predictor.load(tmp_path / f"run/fold-{number}/model")
+        texts = [lines_of(rows)[one["row"]]["text"] for one in fold]
+        assert [one.label for one in alone(texts)] == [one["prediction"]["label"] for one in fold]
+    assert summary.mean == pytest.approx(statistics.fmean(one.score for one in summary.runs))
+    final = [line for line in lines_of(tmp_path / "run/final/events.jsonl") if line["event"] == "final"][-1]
+    median = round(statistics.median(one.best_epoch for one in summary.runs))
+    assert final["best_epoch"] == median
+    assert final["scores"]["accuracy"] == pytest.approx(summary.mean)
+    assert summary.kept == "final"
+    assert len(Predictor.load(tmp_path / "run/model")(["a joy"])) == 1
+
+
+def test_the_best_fold_may_be_kept(rows: Path, start: Path, tmp_path: Path) -> None:
+    summary = folds_of(rows, start, tmp_path / "run", 2, keep="best")
+    assert summary.kept == summary.best
+    assert not (tmp_path / "run/final").exists()
+
+
+def test_what_does_not_go_together_is_refused(rows: Path, start: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="twice"):
+        seeds_of(rows, start, tmp_path / "run", [1, 1])
+    with pytest.raises(UsageError, match="99 folds of 32 rows"):
+        folds_of(rows, start, tmp_path / "run", 99)
+    job, chosen = read_job(rows, dev=rows, model=start, given=(BASE,), is_split=False)
+    with pytest.raises(UsageError, match="dev file"):
+        cross_validate(job, chosen, tmp_path / "run", 2)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not a run over seeds"):
+        seeds_of(rows, start, tmp_path / "other", [1])
+
+
+@pytest.mark.parametrize("words", [["--seeds", "1;2"], ["--seeds", "1", "--folds", "2"]])
+def test_the_command_line_says_what_is_wrong(words: list[str], rows: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["finetune", str(rows), *words])
+    assert caught.value.code == 2
+    assert ("seeds = '1;2'" if len(words) == 2 else "over seeds or over folds") in capfd.readouterr().err
+
+
+def test_what_counts_as_collapsed() -> None:
+    classes = ["a"] * 6 + ["b"] * 2
+    exact = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert entropy(classes) == pytest.approx(exact)
+    asked = {"metric": "accuracy", "train": classes, "dev": classes}
+    assert why_collapsed(loss=exact * 0.9, score=0.8, **asked) is None
+    assert "entropy" in str(why_collapsed(loss=exact * 1.01, score=0.8, **asked))
+    assert "one answer" in str(why_collapsed(loss=exact * 0.9, score=0.75, **asked))
+    assert why_collapsed(loss=None, score=0.1, metric="em", train=[""], dev=[""]) is None
+    for metric in ("mcc", "pearson", "spearman"):
+        assert why_collapsed(loss=None, score=0.0, metric=metric, train=[""], dev=[""]) is not None
+
+
+def test_chance_is_the_best_constant_answer() -> None:
+    from unmask.metrics.classes import classification
+
+    gold = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
+    best: Counter[str] = Counter()
+    for label in "abc":
+        scores = classification(gold, [label] * 10, list("abc"))
+        best = best | Counter({name: getattr(scores, name) for name in ("accuracy", "macro_f1")})
+    assert chance_level("accuracy", gold) == pytest.approx(best["accuracy"])
+    assert chance_level("macro_f1", gold) == pytest.approx(best["macro_f1"])
