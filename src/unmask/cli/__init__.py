@@ -35,12 +35,15 @@ COMMANDS = {
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "compare": ("unmask.cli.compare:compare", "Compare two models on a file of labelled rows, with significance."),
     "suite": ("unmask.cli.suite:suite", "Fine-tune and score a model on every set of GLUE, CLUE, SQuAD or your own."),
+    "embed": ("unmask.cli.vectors:embed", "Write the vectors of a file of texts."),
+    "search": ("unmask.cli.vectors:search", "Find the texts of a file that mean nearly what a query means."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
     "plan": ("unmask.cli.study:plan", "Say which network to pre-train in some hours on this machine."),
     "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),
     "inspect batch": ("unmask.cli.study:inspect_batch", "Show a batch of pre-training, with its masks and borders."),
     "probe blimp": ("unmask.cli.study:probe_blimp", "Ask a model which sentence of each minimal pair is likelier."),
     "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
+    "probe words": ("unmask.cli.vectors:probe_words", "Measure a model's word vectors by scored pairs and analogies."),
 }
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
 _GROUPS = {
