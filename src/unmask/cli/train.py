@@ -1,13 +1,13 @@
 """Commands that train."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from unmask.cli import heavy, say
 from unmask.config import flags, load_recipe, resolve
-from unmask.train.settings import FinetuneSettings, PretrainSettings
+from unmask.train.settings import FinetuneSettings, PretrainSettings, RepeatSettings
 
 
 def pretrain(
@@ -58,6 +58,7 @@ def finetune(
     model: Path | None = None,
     task: str | None = None,
     recipe: str | None = None,
+    repeat: Annotated[RepeatSettings, Parameter(name="*")] = RepeatSettings(),  # noqa: B008
     settings: Annotated[FinetuneSettings, Parameter(name="*")] = FinetuneSettings(),  # noqa: B008
 ) -> None:
     """Fine-tune a model on a file of labelled rows: CSV, TSV, JSONL, Parquet and the published formats of each task.
@@ -75,7 +76,24 @@ def finetune(
     """
     output = output or Path("runs") / file.name.partition(".")[0]
     layers = ([load_recipe(recipe, "finetune")] if recipe else []) + [flags(settings)]
-    result = heavy("unmask.train.finetune:finetune")(file, output, dev=dev, model=model, task=task, given=tuple(layers))
-    say(f"dev {result.main_metric}: {result.scores[result.main_metric]:.4f}")
+    inputs: dict[str, Any] = {"dev": dev, "model": model, "task": task, "given": tuple(layers)}
+    if repeat.numbers or repeat.folds:
+        summary = _repeated(file, output, inputs, repeat)
+        for line in summary.to_lines():
+            say(line)
+        say(f"model: {output / 'model'}")
+        return
+    result = heavy("unmask.train.finetune:finetune")(file, output, **inputs)
+    say(f"dev {result.main_metric}: {result.main_score:.4f}")
     say(f"model: {result.model}")
     say(f"report: {result.report}")
+
+
+def _repeated(file: Path, output: Path, inputs: dict[str, Any], repeat: RepeatSettings) -> Any:
+    """The summary of runs over seeds or folds."""
+    job, settings = heavy("unmask.train.job:read_job")(file, **inputs, output=output, is_split=not repeat.folds)
+    if repeat.folds:
+        return heavy("unmask.train.folds:cross_validate")(job, settings, output, repeat.folds, keep=repeat.keep)
+    return heavy("unmask.train.folds:train_seeds")(
+        job, settings, output, repeat.numbers, restart_collapsed=repeat.restart_collapsed
+    )
