@@ -3,8 +3,10 @@
 Started by `torchrun`, which sets ranks and addresses; alone, everything here does nothing.
 """
 
+import atexit
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -19,6 +21,9 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+
+# Before there is a group: imported later, by DDP, its functions would hold the group as a default value for ever.
+import torch.distributed.nn.functional
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -94,14 +99,17 @@ def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     shared = PrefixStore("ranks", store)
     dist.init_process_group(backend, store=shared, rank=number, world_size=count, timeout=_COLLECTIVE_TIMEOUT)
-    watch = _Watch(PrefixStore("watch", store), number, count)
+    # through a connection of its own: a call that waits in the first one would hold up the heartbeats
+    watch = _Watch(PrefixStore("watch", store.clone()), number, count)
     if number:
         log.setLevel(logging.WARNING)
     try:
         yield Ranks(number, count, strategy)
         watch.leave()
+        atexit.register(_end_group)
     except (InterruptedRunError, NumericError):
         watch.leave()  # all ranks end for the same reason
+        atexit.register(_end_group)
         raise
     except RuntimeError as error:
         culprit = watch.find_culprit() if _is_about_a_peer(error) else None
@@ -113,9 +121,19 @@ def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
         watch.leave(f"{type(error).__name__}: {getattr(error, 'reason', error)}")
         raise
     finally:
-        watch.stop()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _end_group() -> None:
+    """Free the process group, and with it join gloo's threads, before the interpreter ends.
+
+    `destroy_process_group` leaves the threads alive as long as anything refers to the group, such as the cycles of DDP;
+    of FSDP2 they stay, because DTensor's caches hold the group. A thread that lets go of its last tensor when the
+    interpreter has begun to end asks for the interpreter's lock, is ended in a destructor, and takes the process with
+    it: `terminate called without an active exception`.
+    """
+    gc.collect()
 
 
 def _is_about_a_peer(error: RuntimeError) -> bool:
@@ -159,15 +177,16 @@ class _Watch:
         self._thread.start()
 
     def leave(self, fault: str | None = None) -> None:
-        """Tell the others that this rank goes; a fault of its own ends them too."""
+        """End the thread, then tell the others that this rank goes; a fault of its own ends them too.
+
+        In this order, so that no late heartbeat overwrites the word, and
+        nothing is in the store when the interpreter ends.
+        """
+        self._end.set()
+        self._thread.join(SILENT_SECONDS)  # a store that hangs never answers
         with contextlib.suppress(RuntimeError):
             told = _GONE if fault is None else _FAILED + (fault.splitlines() or [""])[0]
             self._store.set(f"beat/{self._number}", told)
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._end.set()
-        self._thread.join(5)
 
     def find_culprit(self) -> str | None:
         """Wait for the verdict on a rank that a collective has lost; `None` if all of them live."""
