@@ -1,5 +1,6 @@
 """Text to text: translation, summaries, headlines, written answers (Rothe et al. 2020, "bert2bert")."""
 
+import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ from unmask.model.layout import Layout
 from unmask.tasks.base import Fitted, Mistake, Place, Prediction, Row, Task, Understood, row_number, text_of
 from unmask.tasks.text_columns import find_texts
 from unmask.tokenizer.load import Tokenizer
+
+log = logging.getLogger("unmask")
 
 MAX_SCORES = 1 << 25  # logits that one pass in use may hold: 128 MB in float32
 DEV_TEXTS = 200
@@ -96,7 +99,7 @@ class TextPrediction(Prediction):
         text: the best one; empty where none was written.
         score: its score, as of a candidate.
         candidates: the best texts, best first; empty for a row that was scored by likelihood alone.
-        truncated_share: part of the tokens that did not fit, of the source and, where it is known, the target.
+        truncated_share: part of the source's tokens that did not fit into the model.
         num_target_tokens: pieces of the known target, its end among them; 0 where it is not known.
         target_nats: their negative log-likelihood, summed.
         target_hits: how many of them were the most probable piece behind the true ones before.
@@ -166,6 +169,7 @@ class Seq2Seq(Task):
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: Seq2SeqSettings) -> None:
         super().__init__(config, tokenizer, settings)
         self._max_target_length = min(settings.max_target_length, config.max_length)
+        self._has_told = False
 
     @classmethod
     def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:
@@ -250,6 +254,7 @@ class Seq2Seq(Task):
         column = self.settings.label_column
         known = [text_of(row, column, place(at)) if is_training or column in row else "" for at, row in enumerate(rows)]
         features: list[Features] = []
+        num_cut = 0
         for at, target in enumerate(self.tokenizer.encode_ids(known)):
             sequence = self.tokenizer.assemble(*(pieces[at] for pieces in columns), max_length=limit)
             whole = np.concatenate([[self.tokenizer.cls_id], target, [self.tokenizer.sep_id] * is_training])
@@ -260,10 +265,17 @@ class Seq2Seq(Task):
                     token_type_ids=sequence.token_type_ids if self.config.type_vocab_size > 1 else None,
                     target_ids=read[:-1] if is_training else read,
                     target_labels=read[1:] if is_training else None,
-                    num_truncated=sequence.num_truncated + len(whole) - len(read),
+                    num_truncated=sequence.num_truncated,
                     row=at,
                 )
             )
+            num_cut += len(read) < len(whole)
+        if num_cut and not self._has_told:
+            log.warning(
+                "%d of %d targets are longer than max_target_length = %d tokens and are cut, without an end to learn",
+                num_cut, len(rows), self._max_target_length,
+            )  # fmt: skip
+            self._has_told = True
         return features
 
     def collate(self, features: Sequence[Features]) -> Seq2SeqBatch:
