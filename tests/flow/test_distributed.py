@@ -206,7 +206,7 @@ def test_one_batch_of_n_equals_n_batches_of_one(corpus: Path) -> None:
 
 def test_torchrun_starts_the_command(corpus: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "tiny.toml"
-    chosen.write_text(to_toml(without_dropout(max_steps=3, eval_every=3)))
+    chosen.write_text(to_toml(without_dropout(max_steps=3, eval_every=3, machine={"strategy": "fsdp"})))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", str(free_port()), "-m", "unmask", "pretrain", "--recipe", str(chosen)]
     command += ["--corpus", str(corpus), "--output", str(tmp_path / "run")]

@@ -31,6 +31,7 @@ COMMANDS = {
     "corpus report": ("unmask.cli.build:corpus_report", "Describe a corpus folder."),
     "pretrain": ("unmask.cli.train:pretrain", "Pre-train a RoBERTa on a corpus folder."),
     "finetune": ("unmask.cli.train:finetune", "Fine-tune a model on a file of labelled rows."),
+    "tune": ("unmask.cli.tune:tune", "Search for the settings that fine-tune best on a file of labelled rows."),
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
     "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
     "compare": ("unmask.cli.compare:compare", "Compare two models on a file of labelled rows, with significance."),
@@ -39,6 +40,7 @@ COMMANDS = {
     "search": ("unmask.cli.vectors:search", "Find the texts of a file that mean nearly what a query means."),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
     "plan": ("unmask.cli.study:plan", "Say which network to pre-train in some hours on this machine."),
+    "debug data": ("unmask.cli.data:debug_data", "Look at labelled files: labels, lengths, copies, odd rows."),
     "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),
     "inspect batch": ("unmask.cli.study:inspect_batch", "Show a batch of pre-training, with its masks and borders."),
     "probe blimp": ("unmask.cli.study:probe_blimp", "Ask a model which sentence of each minimal pair is likelier."),
@@ -49,6 +51,7 @@ _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory"
 _GROUPS = {
     "tokenizer": "Train and measure tokenizers.",
     "corpus": "Build and describe corpora.",
+    "debug": "Look for what is wrong before a model is trained.",
     "inspect": "Look at what a model is trained on.",
     "probe": "Ask what a model has learned.",
 }
@@ -102,9 +105,16 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("unmask").setLevel(logging.INFO)
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        sys.exit(_run(words, is_debugging))
+        code = _run(words, is_debugging)
     finally:
         signal.signal(signal.SIGTERM, before)
+    ranks = sys.modules.get("unmask.train.distributed")
+    if ranks is not None and ranks.has_joined():
+        # threads of a process group that outlive the interpreter's end abort the process, whose work is done
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _terminated(number: int, _frame: object) -> None:

@@ -80,6 +80,12 @@ class Ranks:
 
 
 ALONE = Ranks()
+_JOINED: list[int] = []
+
+
+def has_joined() -> bool:
+    """Whether this process has ever been one of several; its threads may then outlive the interpreter."""
+    return bool(_JOINED)
 
 
 @contextlib.contextmanager
@@ -101,6 +107,7 @@ def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
     dist.init_process_group(backend, store=shared, rank=number, world_size=count, timeout=_COLLECTIVE_TIMEOUT)
     # through a connection of its own: a call that waits in the first one would hold up the heartbeats
     watch = _Watch(PrefixStore("watch", store.clone()), number, count)
+    _JOINED.append(number)
     if number:
         log.setLevel(logging.WARNING)
     try:
