@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def run_job(job: Job, settings: FinetuneSettings, output: Path) -> FinetuneResul
     return read_result(output)
 
 
-def run_epochs(job: Job, settings: FinetuneSettings, output: Path) -> Iterator[Epoch]:
+def run_epochs(job: Job, settings: FinetuneSettings, output: Path) -> Generator[Epoch, None, None]:
     """The same as a generator: it yields after each evaluation, and who stops asking leaves a run that can go on."""
     with Run.open(output, settings, job.inputs, keep=_KEEP) as run:
         if run.is_finished:

@@ -230,6 +230,14 @@ def _held(output: Path) -> Iterator[None]:
         yield
 
 
+def copy_model(source: Path, target: Path) -> None:
+    """Copy a model folder; an older target stays whole until the copy is."""
+    with storage.replaced(target) as staging:
+        for path in sorted(source.iterdir()):
+            if path.name != storage.MANIFEST:
+                shutil.copyfile(path, staging / path.name)
+
+
 def _part(name: str, seed: int, result: FinetuneResult) -> Part:
     numbers = {name: float(value) for name, value in result.scores.items() if isinstance(value, int | float)}
     return Part(name, seed, result.main_score, numbers, result.best_epoch, result.collapsed)
@@ -260,9 +268,6 @@ def _means(parts: list[Part]) -> dict[str, float]:
 
 def _finish(output: Path, summary: Summary) -> Summary:
     """Put the kept model and the summary into their places."""
-    with storage.replaced(output / "model") as staging:
-        for path in sorted((output / summary.kept / "model").iterdir()):
-            if path.name != storage.MANIFEST:
-                shutil.copyfile(path, staging / path.name)
+    copy_model(output / summary.kept / "model", output / "model")
     storage.write_text(output / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
     return summary

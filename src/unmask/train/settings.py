@@ -1,5 +1,6 @@
 """Settings of pre-training and fine-tuning; recipes and flags fill them. Imports no torch, so that `--help` is fast."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -254,3 +255,14 @@ class RepeatSettings(Settings):
     def numbers(self) -> list[int]:
         """The seeds, one by one."""
         return [int(word) for word in self.seeds.split(",")] if self.seeds else []
+
+
+class TuneSettings(Settings):
+    """How long to search for settings, and among which."""
+
+    trials: Count = 20
+    """Fine-tunings to try; the same command with more goes on."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Begin no further trial after so many minutes."""
+    space: Path | None = None
+    """TOML file that says what is tried for which setting; by default the usual ranges."""

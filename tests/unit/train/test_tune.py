@@ -1,0 +1,175 @@
+"""The search: it goes on after a kill as if nothing had been, cuts hopeless trials short, and its recipe repeats it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests import tiny
+from unmask.cli import main
+from unmask.config import load_recipe
+from unmask.errors import InterruptedRunError, NumericError, UsageError
+from unmask.train import tune as module
+from unmask.train.finetune import finetune
+from unmask.train.progress import Progress
+from unmask.train.settings import FinetuneSettings, TuneSettings
+from unmask.train.tune import Range, TuneResult, default_space, nested, read_space, tune
+
+BASE: dict[str, Any] = {
+    "epochs": 2,
+    "patience": 10,
+    "log_every": 1,
+    "machine": {"device": "cpu", "dtype": "float32", "threads": 1},
+}
+SPACE = """
+"optim.lr" = {low = 1e-5, high = 1e-1, log = true}
+batch_size = [8, 16]
+[optim]
+warmup_ratio = {low = 0, high = 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows, a model to start from, and a space."""
+    folder = tmp_path_factory.mktemp("tune")
+    texts = [(f"{text} {n}", "good") for n in range(3) for text in tiny.GOOD]
+    texts += [(f"{text} {n}", "bad") for n in range(3) for text in tiny.BAD]
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": a, "label": b}) + "\n" for a, b in texts))
+    tiny.saved(tiny.masked_lm(), folder / "start")
+    (folder / "space.toml").write_text(SPACE)
+    return folder
+
+
+def search(folder: Path, output: Path, trials: int, **settings: Any) -> TuneResult:
+    asked = TuneSettings(trials=trials, space=folder / "space.toml")
+    return tune(folder / "rows.jsonl", output, asked, model=folder / "start", given=(BASE, settings))
+
+
+@pytest.fixture(scope="module")
+def straight(folder: Path) -> TuneResult:
+    """A search that nothing has disturbed."""
+    return search(folder, folder / "straight", 3)
+
+
+def test_the_recipe_and_the_model_are_those_of_the_best_trial(
+    folder: Path, straight: TuneResult, tmp_path: Path
+) -> None:
+    assert [one.state for one in straight.trials] == ["complete"] * 3
+    assert straight.best.score == max(one.score or 0.0 for one in straight.trials)
+    recipe = load_recipe(str(straight.recipe), "finetune")
+    assert recipe == BASE | nested(straight.best.values)
+    again = finetune(folder / "rows.jsonl", tmp_path / "again", model=folder / "start", given=(recipe,))
+    assert again.main_score == straight.best.score
+    first, second = (load_file(path / "model.safetensors") for path in (again.model, straight.model))
+    assert all(bool((value == second[name]).all()) for name, value in first.items())
+    lines = (folder / "straight/trials.tsv").read_text().splitlines()
+    assert lines[0] == "trial\tstate\taccuracy\toptim.lr\tbatch_size\toptim.warmup_ratio"
+    assert lines[1].startswith(f"{straight.best.number}\tcomplete\t")
+    assert len(lines) == 4
+
+
+def test_values_stay_inside_the_space_and_differ(straight: TuneResult) -> None:
+    for one in straight.trials:
+        assert 1e-5 <= one.values["optim.lr"] <= 1e-1
+        assert one.values["batch_size"] in (8, 16)
+        assert 0 <= one.values["optim.warmup_ratio"] <= 0.5
+    assert len({one.values["optim.lr"] for one in straight.trials}) == 3
+
+
+def test_only_the_best_trial_keeps_its_weights(folder: Path, straight: TuneResult) -> None:
+    kept = {path.parent.name for path in (folder / "straight/trials").glob("*/model")}
+    assert kept == {f"trial-{straight.best.number:03d}"}
+    assert not list((folder / "straight/trials").glob("*/checkpoints"))
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_interrupted_search_tries_what_an_undisturbed_one_tries(
+    is_killed: bool, folder: Path, straight: TuneResult, tmp_path: Path, monkeypatch
+) -> None:
+    show, shown = Progress.show, []
+
+    def showing(self: Progress, step: Any) -> None:
+        show(self, step)
+        shown.append(step)
+        if len(shown) in (2, 7):
+            if is_killed:  # nothing is saved
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "show", showing)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt if is_killed else InterruptedRunError):
+            search(folder, tmp_path / "stopped", 3)
+    assert search(folder, tmp_path / "stopped", 3).trials == straight.trials
+
+
+def test_more_trials_go_on_with_the_same_search_and_another_one_is_refused(folder: Path, straight: TuneResult) -> None:
+    more = search(folder, folder / "straight", 4)
+    assert more.trials[:3] == straight.trials
+    assert len(more.trials) == 4
+    with pytest.raises(UsageError, match="other settings"):
+        search(folder, folder / "straight", 4, seed=1)
+
+
+def test_a_trial_below_the_median_ends_early(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    asked: list[int] = []
+
+    def is_hopeless(self: Any) -> bool:
+        asked.append(self.number)
+        return self.number == 1
+
+    monkeypatch.setattr("optuna.Trial.should_prune", is_hopeless)
+    found = search(folder, tmp_path / "run", 3)
+    assert [one.state for one in found.trials] == ["complete", "pruned", "complete"]
+    assert asked == [0, 0, 1, 2, 2], "once behind each epoch"
+
+
+def test_a_trial_that_diverges_is_no_end(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "wild.toml").write_text('"optim.lr" = [1e30, 1e-3]\n')
+    asked = TuneSettings(trials=4, space=tmp_path / "wild.toml")
+    given = ({**BASE, "optim": {"max_grad_norm": 0.0}},)
+    found = tune(folder / "rows.jsonl", tmp_path / "run", asked, model=folder / "start", given=given)
+    assert {one.state for one in found.trials} == {"complete", "fail"}
+    assert found.best.values == {"optim.lr": 1e-3}
+    (tmp_path / "wild.toml").write_text('"optim.lr" = [1e30]\n')
+    with pytest.raises(NumericError, match="no trial"):
+        tune(folder / "rows.jsonl", tmp_path / "none", asked, model=folder / "start", given=given)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("a =", "cannot be read"),
+        ("", "empty"),
+        ("batch_sise = [1]", "did you mean 'batch_size'"),
+        ("batch_size = 8", "neither a range nor a list"),
+        ("batch_size = []", "neither a range nor a list"),
+        ("batch_size = {low = 1}", "high"),
+        ("batch_size = {low = 1, high = 2, step = 3}", "unknown setting 'step'"),
+    ],
+)
+def test_a_wrong_space_is_refused(text: str, match: str, tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_text(text)
+    with pytest.raises(UsageError, match=match):
+        read_space(tmp_path / "space.toml")
+
+
+def test_spaces() -> None:
+    space = default_space(FinetuneSettings())
+    low, high = space["optim.lr"].low, space["optim.lr"].high
+    assert low < FinetuneSettings().optim.lr < high
+    assert space["epochs"] == Range(low=2, high=10)
+    assert nested({"a": 1, "b.c": 2, "b.d.e": 3}) == {"a": 1, "b": {"c": 2, "d": {"e": 3}}}
+
+
+def test_without_optuna_it_says_how_to_get_it(folder: Path, monkeypatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "optuna", None)
+    with pytest.raises(SystemExit) as caught:
+        main(["tune", str(folder / "rows.jsonl"), "--trials", "1"])
+    assert caught.value.code == 2
+    assert "pip install 'unmask[tune]'" in capfd.readouterr().err
