@@ -1,0 +1,75 @@
+"""Commands that look at data before anything is trained on them."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unmask.cli import heavy, say
+from unmask.errors import DataError, UsageError
+from unmask.train.settings import ColumnSettings
+
+_NAMES = ("train", "dev", "test")
+
+
+def debug_data(
+    *files: Path,
+    dev: Path | None = None,
+    test: Path | None = None,
+    model: Path | None = None,
+    task: str | None = None,
+    allow_overlap: bool = False,
+    data: Annotated[ColumnSettings, Parameter(name="data")] = ColumnSettings(),  # noqa: B008
+    json: bool = False,
+) -> None:
+    """Look at labelled files before anything is trained on them: labels, lengths, copies, odd rows.
+
+    It ends with code 3 and lines that begin with FAIL if something has to be mended: rows that cannot be read or are
+    empty, labels that the first file does not have, files that share more than 1 % of their rows.
+
+    Args:
+        files: Rows to train on, or a folder with train, dev and test files; further files are compared with the first.
+        dev: Rows to choose by.
+        test: Rows to score.
+        model: Model folder, in whose tokens lengths are counted; by default words.
+        task: Name of the task; by default what the rows are for.
+        allow_overlap: Tell of rows that are in two files, and do not fail.
+        json: Write one JSON object.
+    """
+    if not files:
+        raise UsageError("no-file", "no file is given", remedy="unmask debug data FILE")
+    start = heavy("unmask.checkpoint:load_model")(model) if model else None
+    limit = min(data.max_length or start.config.max_length, start.config.max_length) if start else None
+    view = heavy("unmask.study.rows:look_at_rows")(
+        _named(files, dev, test),
+        task=task,
+        asked=data,
+        measure=heavy("unmask.study.rows:Measure")(start.tokenizer if start else None, limit),
+        max_overlap=1.0 if allow_overlap else heavy("unmask.study.rows:MAX_OVERLAP"),
+    )
+    if json:
+        say(view.to_json())
+    else:
+        for line in heavy("unmask.study.row_lines:to_lines")(view):
+            say(line)
+    if view.failures:
+        raise DataError(
+            "data-failed",
+            "the data have to be mended before they are trained on or scores are believed",
+            place=files[0],
+            value=view.failures[0],
+            remedy="mend the rows; --allow-overlap accepts rows that are in two files",
+        )
+
+
+def _named(files: tuple[Path, ...], dev: Path | None, test: Path | None) -> dict[str, Path]:
+    """The files by name: those of a folder and of the flags by their part, others by their own."""
+    found: dict[str, Path | None] = {}
+    for number, file in enumerate(files):
+        if file.is_dir():
+            splits = heavy("unmask.data.recognise:find_splits")(file)
+            found |= {name: getattr(splits, name) for name in _NAMES}
+        else:
+            found["train" if number == 0 else file.name] = file
+    found |= {name: path for name, path in (("dev", dev), ("test", test)) if path is not None}
+    return {name: path for name, path in found.items() if path is not None}
