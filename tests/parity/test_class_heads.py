@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
+    pipeline,
 )
 
 from tests import tiny
@@ -138,3 +139,20 @@ def test_we_open_a_folder_of_the_reference(
     assert_equal(task, model, ROWS[kind])
     answers = Predictor(task)(list(TEXTS))
     assert hasattr(answers[0], {"single": "label", "several": "labels", "number": "value"}[kind])
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_zero_shot_gives_the_probabilities_of_the_reference(multi_label: bool, tmp_path: Path) -> None:
+    labels = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
+    task = Classification(tiny.config(), tiny.tokenizer(), ClassificationSettings(labels=labels, head_dropout=0.0))
+    task.init_weights(0)
+    with torch.no_grad():
+        task.head.out.weight.mul_(30)
+    folder = tiny.saved(task, tmp_path / "model")
+    topics, template = ["film", "sport", "the weather"], "This is about {}."
+    options = {"candidate_labels": topics, "template": template, "multi_label": multi_label}
+    answers = Predictor.load(folder, task="zero_shot", options=options)(list(TEXTS))
+    asked = pipeline("zero-shot-classification", model=str(folder), device="cpu")
+    for text, answer in zip(TEXTS, answers, strict=True):
+        want = asked(text, topics, hypothesis_template=template, multi_label=multi_label)
+        assert answer.scores == pytest.approx(dict(zip(want["labels"], want["scores"], strict=True)), abs=1e-5)
