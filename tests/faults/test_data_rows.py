@@ -1,23 +1,31 @@
 """Rows that are wrong: each is named with its line, and on request left out and listed (matrix rows DS1-DS7, DS12)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import tiny
+from unmask.cli import main
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table, read_table
 from unmask.errors import DataError
-from unmask.tasks.classification import Classification
+from unmask.tasks.classification import Classification, ClassificationSettings
 from unmask.tasks.sound import checker, filled_rows, sound_rows
 from unmask.train.job import read_job
 
 GOOD = [("good film", "pos"), ("bad film", "neg"), ("fine actors", "pos"), ("dull and long", "neg")] * 2
 
 
-def write(path: Path, rows: list[tuple[str, str]], header: str = "text\tlabel") -> Path:
+def write(path: Path, rows: list[tuple[str, ...]], header: str = "text\tlabel") -> Path:
     path.write_text("".join("\t".join(row) + "\n" for row in [tuple(header.split("\t")), *rows]), "utf-8")
     return path
+
+
+def classifier() -> Classification:
+    options = ClassificationSettings(labels=("neg", "pos"), text_column="text", label_column="label")
+    return Classification(tiny.config(), tiny.tokenizer(), options)
 
 
 def encode_all(file: Path, dev: Path | None, data: dict[str, Any]) -> None:
@@ -133,3 +141,29 @@ def test_sound_rows_are_those_that_encode_alone(tmp_path: Path) -> None:
     assert sound.lines == [at + 2 for at in wanted]
     assert len(rejects.errors) == 40 - len(wanted)
     assert filled_rows(table, ["text"], rejects).lines == [at + 2 for at in range(40) if at % 7]
+
+
+def test_evaluate_skips_and_lists_bad_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.saved(classifier(), tmp_path / "model")
+    file = write(tmp_path / "test.tsv", [*GOOD, ("a", "posative"), ("", "pos"), ("b", "pos", "c")])
+    for flags, code in (([], 3), (["--skip-bad"], 0)):
+        with pytest.raises(SystemExit) as caught:
+            main(["evaluate", str(file), "--model", "model", "--json", *flags])
+        assert caught.value.code == code
+    assert json.loads(capsys.readouterr().out)["rows"] == len(GOOD)
+    lines = (tmp_path / "test.tsv.rejects").read_text().splitlines()
+    assert [line.split("\t")[1] for line in lines] == ["ragged-row", "unknown-label", "empty-text"]
+
+
+def test_evaluate_is_told_the_columns_of_a_file_without_a_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.saved(classifier(), tmp_path / "model")
+    file = write(tmp_path / "test.tsv", GOOD[1:], header="good film\tpos")
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", str(file), "--model", str(tmp_path / "model"), "--json", "--columns", "text,label"])
+    assert caught.value.code == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == len(GOOD)

@@ -26,10 +26,17 @@ class Asked(Settings):
     """Column of the text in FILE, if it has another name there."""
     pair_column: str | None = None
     """Column of the second text in FILE."""
+    columns: str | None = None
+    """Names of all columns of FILE, with commas between them, if it has no header."""
     labels: str | None = None
     """Classes to choose from with `--task zero_shot`, with commas between them."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Other values for the task's settings, such as `--options.top_k 3`; docs/reference/settings.md lists them."""
+
+    @property
+    def names(self) -> list[str] | None:
+        """Names of all columns, where they were given."""
+        return [name.strip() for name in self.columns.split(",")] if self.columns else None
 
     def open(self, model: Path, **columns: str | None) -> Any:
         """A predictor that answers this."""
@@ -60,7 +67,7 @@ def predict(
         json: Write one JSON object a line.
     """
     predictor = asked.open(model)
-    rows = _rows(predictor.task, texts, pair or [], file)
+    rows = _rows(predictor.task, texts, pair or [], file, asked.names)
     while chunk := list(itertools.islice(rows, _CHUNK)):
         for (_, row), answer in zip(chunk, _answers(predictor, chunk), strict=False):
             say(_record(row, answer) if json else _line(row, answer))
@@ -72,6 +79,7 @@ def evaluate(
     model: Path,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
     label_column: str | None = None,
+    skip_bad: bool = False,
     json: bool = False,
 ) -> None:
     """Score a model on a file of labelled rows.
@@ -80,16 +88,27 @@ def evaluate(
         file: Table with the model's text and label columns; for a masked language model, a column of texts.
         model: Model folder.
         label_column: Column of the label in FILE.
+        skip_bad: Leave bad rows out, and list them with their reasons in a file of this folder, `FILE.rejects`.
         json: Write one JSON object.
     """
     predictor = asked.open(model, label_column=label_column)
-    table = heavy("unmask.data.recognise:read_rows")(file, predictor.task.columns, predictor.task.form)
+    table = _labelled(file, predictor.task, asked.names, skip_bad=skip_bad)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:
         say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
     else:
         for line in _scores(result):
             say(line)
+
+
+def _labelled(file: Path, task: Any, names: list[str] | None, *, skip_bad: bool) -> Any:
+    """Rows of a file; with `skip_bad` those that the task can take."""
+    rejects = heavy("unmask.data.rejects:Rejects")() if skip_bad else None
+    table = heavy("unmask.data.recognise:read_rows")(file, task.columns, task.form, names=names, reject=rejects)
+    if rejects is not None:
+        table = heavy("unmask.tasks.sound:sound_rows")(task, table, rejects)
+        rejects.write(Path(f"{file.name}.rejects"))
+    return table
 
 
 def _scores(result: Any) -> Iterator[str]:
@@ -138,7 +157,9 @@ def _answers(predictor: Any, chunk: list[Placed]) -> Iterator[Any]:
         raise
 
 
-def _rows(task: Any, texts: tuple[str, ...], pairs: list[str], file: Path | None) -> Iterator[Placed]:
+def _rows(
+    task: Any, texts: tuple[str, ...], pairs: list[str], file: Path | None, names: list[str] | None
+) -> Iterator[Placed]:
     columns = task.text_columns
     if (pairs and len(pairs) != len(texts)) or (file is not None and texts):
         raise UsageError(
@@ -147,7 +168,7 @@ def _rows(task: Any, texts: tuple[str, ...], pairs: list[str], file: Path | None
             remedy="give one --pair for each TEXT, and either texts or --file",
         )
     if file is not None and (file.suffix != ".txt" or task.form != "table"):
-        table = heavy("unmask.data.recognise:read_rows")(file, columns, task.form)
+        table = heavy("unmask.data.recognise:read_rows")(file, columns, task.form, names=names)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))
         return
     if texts:
