@@ -6,6 +6,7 @@ from typing import Any
 
 from unmask.checkpoint import save_model
 from unmask.data.questions import Answer
+from unmask.data.spans import Span
 from unmask.model.config import EncoderConfig
 from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification, ClassificationSettings
@@ -15,6 +16,7 @@ from unmask.tasks.multiple_choice import MultipleChoice, MultipleChoiceSettings
 from unmask.tasks.regression import Regression, RegressionSettings
 from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings
 from unmask.tasks.span_qa import SpanQA, SpanQASettings
+from unmask.tasks.tagging import Tagging, TaggingSettings
 from unmask.tasks.zero_shot import ZeroShot, ZeroShotSettings
 from unmask.tokenizer.load import Tokenizer
 from unmask.tokenizer.train import train
@@ -112,6 +114,14 @@ def multiple_choice(**changes: object) -> MultipleChoice:
     return task
 
 
+def tagger(**changes: object) -> Tagging:
+    """A tagger of first words with random weights; the settings can be changed."""
+    known = {"labels": ("BAD", "GOOD"), "scheme": "bio", "head_dropout": 0.0}
+    task = Tagging(config(), tokenizer(), TaggingSettings.model_validate(known | changes))
+    task.init_weights(0)
+    return task
+
+
 def rows_of(task: Task) -> list[dict[str, Any]]:
     """Eight rows that the task can learn by heart."""
     if task.name == "embedding":
@@ -132,6 +142,9 @@ def rows_of(task: Task) -> list[dict[str, Any]]:
         return [{"text": "What?", "choices": [*pair], "answer": 0} for pair in pairs] + [
             {"text": "Which?", "choices": [bad, good, bad], "answer": 1} for good, bad in zip(GOOD, BAD, strict=True)
         ]
+    if task.name == "tagging":
+        named = [(text, "GOOD") for text in GOOD] + [(text, "BAD") for text in BAD]
+        return [{"text": text, "words": None, "spans": [Span(0, text.index(" "), name)]} for text, name in named]
     if task.name == "masked_lm":
         return [{"text": text} for text in (*GOOD, *BAD)]
     return [{"text": text, "label": "good"} for text in GOOD] + [{"text": text, "label": "bad"} for text in BAD]

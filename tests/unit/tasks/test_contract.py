@@ -25,6 +25,7 @@ MAKERS: dict[str, Callable[..., Task]] = {
     "regression": tiny.regression,
     "seq2seq": tiny.seq2seq,
     "span_qa": tiny.span_qa,
+    "tagging": tiny.tagger,
     "zero_shot": tiny.zero_shot,
 }
 STEPS = 40
