@@ -203,9 +203,14 @@ class MultipleChoice(Task):
         """Cross-entropy over the choices of each question, summed over the questions."""
         assert isinstance(batch, ChoiceBatch), "a batch of this task"
         assert batch.labels is not None, "a batch without labels has no loss"
+        return -self.log_probs(logits, batch)[batch.labels].sum()
+
+    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Softmax over the choices of each question, one entry a choice."""
+        assert isinstance(batch, ChoiceBatch), "a batch of this task"
+        assert batch.labels is not None, "as many as there are questions"
         scores = segment_max(logits.float(), batch.choices, len(batch.questions))
-        norms = segment_logsumexp(scores, batch.questions, len(batch.labels))
-        return (norms - scores[batch.labels]).sum()
+        return scores - segment_logsumexp(scores, batch.questions, len(batch.labels))[batch.questions]
 
     def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> ChoicePrediction:
         """Probabilities by softmax over the choices, each with the greatest logit of its windows."""

@@ -208,14 +208,16 @@ class SpanQA(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Mean of the cross-entropies of first and last piece over a window's tokens, summed over the windows."""
         assert batch.labels is not None, "a batch without labels has no loss"
-        lengths = torch.from_numpy(np.diff(batch.cu_seqlens).astype(np.int64)).to(logits.device)
         starts = torch.from_numpy(batch.cu_seqlens[:-1].astype(np.int64)).to(logits.device)
-        values = logits.float()
-        owners = torch.repeat_interleave(torch.arange(len(lengths), device=logits.device), lengths)
-        norms = segment_logsumexp(values, owners, len(lengths))
         is_known = batch.labels != IGNORED
-        right = values.gather(0, starts[:, None] + torch.where(is_known, batch.labels, 0))
-        return torch.where(is_known, norms - right, 0.0).sum() / 2
+        right = self.log_probs(logits, batch).gather(0, starts[:, None] + torch.where(is_known, batch.labels, 0))
+        return torch.where(is_known, -right, 0.0).sum() / 2
+
+    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Starts and ends, each by softmax over the tokens of a window, (T, 2)."""
+        lengths = torch.from_numpy(np.diff(batch.cu_seqlens).astype(np.int64)).to(logits.device)
+        owners = torch.repeat_interleave(torch.arange(len(lengths), device=logits.device), lengths)
+        return logits.float() - segment_logsumexp(logits.float(), owners, len(lengths))[owners]
 
     def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[Any]:
         """Logits of each window's tokens, (n, 2) each."""

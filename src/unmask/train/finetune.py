@@ -202,6 +202,8 @@ class _Finetuning:
             )  # fmt: skip
         else:
             config, tokenizer = start.config, start.tokenizer
+        if settings.hidden_dropout is not None:
+            config = config.model_copy(update={"hidden_dropout_prob": settings.hidden_dropout})
         task = self.job.kind(config, tokenizer, self.job.options)
         task.encoder.set_attention_dropout(settings.attention_dropout)
         task.init_weights(settings.seed)

@@ -41,7 +41,8 @@ class Regularizer:
         """Sum over the batch's targets, as `Task.loss` gives it.
 
         R-Drop (Liang et al. 2021, equation 4, with the halves of the authors' code) is the mean of the losses of two
-        passes and, weighted, the mean of both Kullback-Leibler divergences between their answers.
+        passes and, weighted, the mean of both Kullback-Leibler divergences between their answers; where a target is
+        several distributions, such as start and end of an answer, their mean.
 
         Args:
             forward: gives the logits of a batch.
@@ -53,7 +54,7 @@ class Regularizer:
             return loss
         second = forward(batch)
         apart = divergence(self.task.log_probs(first, batch), self.task.log_probs(second, batch))
-        return (loss + self.task.loss(second, batch)) / 2 + self.settings.r_drop * apart
+        return (loss + self.task.loss(second, batch)) / 2 + self.settings.r_drop * batch.num_targets * apart
 
     def passes(self) -> Iterator[None]:
         """Yield once for each time that a step goes over all its batches, adding up gradients.
@@ -87,7 +88,7 @@ def moved(parameter: torch.Tensor, distance: float) -> Iterator[None]:
 
 
 def divergence(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Mean of the two Kullback-Leibler divergences between distributions, summed over all of them; a scalar.
+    """Mean of the two Kullback-Leibler divergences between distributions, and over all of them; a scalar.
 
     Args:
         first: logarithms of probabilities, of any shape: an entry is one outcome, and it does not matter which
@@ -95,4 +96,6 @@ def divergence(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         second: of the same shape.
     """
     gap = torch.where(first.isneginf(), 0.0, first - second)
-    return ((first.exp() - second.exp()) * gap).sum() / 2
+    p, q = first.exp(), second.exp()
+    count = p.detach().sum().round()  # each sums to 1
+    return ((p - q) * gap).sum() / 2 / count

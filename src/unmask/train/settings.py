@@ -209,6 +209,8 @@ class FinetuneSettings(Settings):
     """Score that chooses the best epoch, such as mcc or macro_f1; by default the task's own."""
     head_dropout: Share = 0.1
     """Dropout before both layers of the head; fairseq used 0."""
+    hidden_dropout: Share | None = None
+    """Dropout after embeddings, attention and feed-forward; by default the model's own."""
     attention_dropout: Share = 0.0
     """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
     balanced_sampling: bool = False

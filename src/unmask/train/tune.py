@@ -286,6 +286,7 @@ def default_space(settings: FinetuneSettings) -> Space:
         "optim.warmup_ratio": Range(low=0.0, high=0.2),
         "optim.weight_decay": Range(low=0.001, high=0.3, log=True),
         "optim.layer_lr_decay": Range(low=0.7, high=1.0),
+        "hidden_dropout": Range(low=0.0, high=0.2),
         "head_dropout": Range(low=0.0, high=0.3),
     }
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from tests import tiny
+from tests.unit.tasks.test_contract import MAKERS
 from unmask.data.batching import Batch
 from unmask.errors import UsageError
 from unmask.runtime import machine, seed_step
@@ -17,7 +18,8 @@ from unmask.train.fit import Trainer
 from unmask.train.regularize import Regularizer, divergence, moved
 from unmask.train.settings import OptimSettings, RegularizeSettings
 
-MAKERS = [tiny.classifier, tiny.masked_lm]
+TWO = [tiny.classifier, tiny.masked_lm]
+WITHOUT = ("embedding", "regression")
 SEED = 3
 RTOL = 1e-5  # the loss and the logits are float32, the rest is float64
 
@@ -48,7 +50,7 @@ def assert_equal(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
         torch.testing.assert_close(one.double(), other.double(), rtol=RTOL, atol=1e-7)
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", TWO)
 def test_r_drop_is_the_mean_of_two_losses_and_the_weighted_divergence(make, monkeypatch) -> None:
     task = make(hidden_dropout_prob=0.3, initializer_range=0.3).double()
     (batch,) = batches(task)
@@ -62,7 +64,7 @@ def test_r_drop_is_the_mean_of_two_losses_and_the_weighted_divergence(make, monk
     assert_equal(ours, [loss / batch.num_targets, *gradients_of(loss / batch.num_targets, task)])
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", TWO)
 def test_fgm_adds_the_gradient_at_the_moved_words(make, monkeypatch) -> None:
     task = make(initializer_range=0.3).double()
     (batch,) = batches(task)
@@ -83,7 +85,7 @@ def test_fgm_adds_the_gradient_at_the_moved_words(make, monkeypatch) -> None:
 @pytest.mark.parametrize(
     "settings", [{"r_drop": 3.0}, {"fgm_epsilon": 0.5}, {"r_drop": 1.0, "fgm_epsilon": 0.5}], ids=str
 )
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", TWO)
 @pytest.mark.parametrize("sizes", [(1, 7), (2, 2, 2, 2)])
 def test_cutting_a_step_into_micro_batches_changes_nothing(make, settings, sizes, monkeypatch) -> None:
     found = []
@@ -91,6 +93,22 @@ def test_cutting_a_step_into_micro_batches_changes_nothing(make, settings, sizes
         task = make(initializer_range=0.3).double()
         found.append(one_step(task, batches(task, parts), monkeypatch, **settings))
     assert_equal(*found)
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_all_tasks_have_probabilities_or_say_that_they_have_none(name: str) -> None:
+    task = MAKERS[name]()
+    batch = task.collate(task.encode(tiny.rows_of(task), is_training=True))
+    logits = task(batch)
+    if name in WITHOUT:
+        with pytest.raises(UsageError, match="no probabilities"):
+            task.log_probs(logits, batch)
+        return
+    log_probs = task.log_probs(logits, batch)
+    each = float(log_probs.exp().sum().detach()) / batch.num_targets
+    assert each == pytest.approx(round(each), rel=1e-4)
+    assert round(each) == (2 if name == "span_qa" else 1)
+    assert float(divergence(log_probs, log_probs.flip(0)).detach()) > 0
 
 
 def test_without_dropout_r_drop_adds_nothing(monkeypatch) -> None:
@@ -119,6 +137,7 @@ def test_off_means_one_pass_and_the_bare_loss() -> None:
 def test_divergence_takes_any_grouping_and_impossible_outcomes() -> None:
     p, q = torch.randn(2, 4, 3).log_softmax(-1)
     mean = (F.kl_div(p, q, log_target=True, reduction="sum") + F.kl_div(q, p, log_target=True, reduction="sum")) / 2
+    mean = mean / 4  # of four distributions
     torch.testing.assert_close(divergence(p, q), mean)
     torch.testing.assert_close(divergence(p.flatten(), q.flatten()), mean)
     impossible = torch.full((2,), -torch.inf)
