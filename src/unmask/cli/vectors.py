@@ -1,0 +1,159 @@
+"""Commands that make vectors of texts and words, search with them, and measure them."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, validators
+
+from unmask.cli import heavy, say
+from unmask.cli.study import progress
+from unmask.errors import UsageError
+from unmask.storage import write_text
+
+log = logging.getLogger("unmask")
+
+Pooling = Literal["mean", "cls"]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+def embed(
+    file: Path,
+    *,
+    model: Path,
+    output: Path,
+    text_column: str | None = None,
+    pooling: Pooling | None = None,
+    layers: list[int] | None = None,
+    threads: int | None = None,
+) -> None:
+    """Write the vectors of a file of texts, float32, one a text and in order.
+
+    Args:
+        file: .txt file with one text a line, or a table.
+        model: Model folder, at best one that was fine-tuned with --task embedding.
+        output: File whose name ends in .npy (a matrix), .npz (the same, known again by `unmask search`) or .jsonl.
+        text_column: Column of the text in a table.
+        pooling: Mean of all tokens, or the first token; by default what the model was trained with.
+        layers: Layers whose mean is taken, from 0 (what goes into the first) or from the end (-1 the last).
+        threads: Threads on the CPU; by default one for each core.
+    """
+    heavy("unmask.runtime:use_cpu")(threads)
+    heavy("unmask.study.search:check_output")(output)
+    predictor = heavy("unmask.study.search:open_embedder")(model, pooling=pooling, layers=layers)
+    texts = heavy("unmask.study.search:read_texts")(file, model, predictor, column=text_column)
+    rows, width = heavy("unmask.study.search:write_vectors")(predictor, texts, output, on_progress=progress("texts"))
+    say(f"{rows} vectors of {width} numbers: {output}")
+
+
+def search(
+    *queries: str,
+    model: Path,
+    file: Path,
+    top_k: Count = 5,
+    text_column: str | None = None,
+    vectors: Path | None = None,
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Find the texts of a file that are nearest to each query: cosine, place and text, the nearest first.
+
+    Every text is compared; nothing is approximate.
+
+    Args:
+        queries: What to look for.
+        model: Model folder, at best one that was fine-tuned with --task embedding.
+        file: .txt file with one text a line, or a table.
+        top_k: Texts to show for each query.
+        text_column: Column of the text in a table.
+        vectors: .npz file that keeps the vectors of FILE for the next search; made anew when file or model change.
+        threads: Threads on the CPU; by default one for each core.
+        json: Write one JSON object a line.
+    """
+    if not queries:
+        raise UsageError(
+            "no-query", "there is nothing to look for", remedy='unmask search "some words" --file FILE ...'
+        )
+    heavy("unmask.runtime:use_cpu")(threads)
+    predictor = heavy("unmask.study.search:open_embedder")(model)
+    texts = heavy("unmask.study.search:read_texts")(file, model, predictor, column=text_column)
+    known = heavy("unmask.study.search:cached_vectors")(predictor, texts, vectors, on_progress=progress("texts"))
+    found = heavy("unmask.study.search:find")(predictor, queries, known, top_k=top_k)
+    for query, hits in zip(queries, found, strict=True):
+        if len(queries) > 1 and not json:
+            say(f"# {query}")
+        for hit in hits:
+            place, text = texts.table.place(hit.index), texts[hit.index]
+            told = {"query": query, "score": round(hit.score, 6), "place": place, "text": text}
+            say(told if json else f"{hit.score:.4f}\t{place}\t{text}")
+
+
+def probe_words(
+    *sets: Path,
+    model: Path,
+    corpus: Path | None = None,
+    max_occurrences: Count = 50,
+    layers: list[int] | None = None,
+    pieces: Literal["mean", "first"] = "mean",
+    center: bool = False,
+    segment: bool = False,
+    limit: Count | None = None,
+    threads: int | None = None,
+    output: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure a model's word vectors: Spearman's correlation on scored pairs, accuracy of 3CosAdd on analogies.
+
+    Scores are over what is covered, and that is shown. Answers of analogies are looked for among the words of the set.
+
+    Args:
+        sets: Files, or folders of them: pairs such as WordSim, SimLex, MEN, RW; analogies such as Google's or CA8.
+        model: Model folder.
+        corpus: Texts, one a line, over whose contexts a word's vector is averaged; by default the word stands alone.
+        max_occurrences: Contexts of a word, at most.
+        layers: Layers whose mean is taken, from 0 (what goes into the first) or from the end; by default all but 0.
+        pieces: Mean of a word's pieces, or the first one.
+        center: Take away from all vectors what they have in common.
+        segment: Find Chinese words in the corpus with rjieba.
+        limit: Take only so many pairs of each set, or questions of each category, evenly from first to last.
+        threads: Threads on the CPU; by default one for each core.
+        output: File to write all figures to, as JSON.
+        json: Write one JSON object.
+    """
+    if not sets:
+        raise UsageError("no-sets", "no set of words is named", remedy="unmask probe words FILE ... --model FOLDER")
+    heavy("unmask.runtime:use_cpu")(threads)
+    read = [one for path in sets for one in heavy("unmask.study.similarity:read_sets")(path, limit=limit)]
+    task = heavy("unmask.study.search:open_embedder")(model).task
+    words = sorted({word for one in read for word in one.words})
+    found = heavy("unmask.study.similarity:static_vectors")(
+        task,
+        words,
+        corpus=corpus,
+        max_occurrences=max_occurrences,
+        layers=layers or range(1, task.config.num_hidden_layers + 1),
+        pooling=pieces,
+        segmenter=heavy("unmask.data.chinese:Rjieba")() if segment else None,
+    )
+    scored = heavy("unmask.study.similarity:centred")(found) if center else found
+    scores = heavy("unmask.study.similarity:score_sets")(scored, read)
+    log.info("%d of %d words have a vector", int((found.counts > 0).sum()), len(words))
+    figures = {"model": str(model), "corpus": str(corpus or ""), "center": center, "sets": list(map(asdict, scores))}
+    if output is not None:
+        write_text(output, dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    if json:
+        say(figures)
+        return
+    for one in scores:
+        for line in _set_lines(one):
+            say(line)
+
+
+def _set_lines(one: Any) -> Iterator[str]:
+    tail = f"{one.candidates} candidates" if one.interval is None else "{:.3f} to {:.3f}".format(*one.interval)
+    yield f"{one.name:<28} {one.metric:<9} {one.score:.4f}  {one.covered} of {one.total} covered  {tail}"
+    for name, (score, count) in one.categories.items():
+        yield f"  {name:<36} {score:.4f}  {count} questions"
