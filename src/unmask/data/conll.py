@@ -19,6 +19,7 @@ MAX_COLUMNS = 10
 # With fewer documents than this, keeping each whole would leave no choice when a dev set is split off.
 MIN_DOCUMENTS = 10
 _TAG_SHARE = 0.95
+_USUAL_SHARE = 0.9
 _MAX_TAGS = 200
 
 
@@ -48,15 +49,15 @@ def looks_like_conll(path: Path, head: str) -> bool:
         return False
     lines = head.split("\n")[: -1 if len(head) > 1000 else None]
     sentences, width = _cut(enumerate(lines, 1))
-    sizes = {len(cells) for one in sentences for cells in one.cells}
-    if sizes != {width} or not 2 <= width <= MAX_COLUMNS:
+    cells = [cells for one in sentences for cells in one.cells]
+    usual = [row for row in cells if len(row) == width]
+    if not 2 <= width <= MAX_COLUMNS or len(usual) < _USUAL_SHARE * len(cells):
         return False
-    values = _values(sentences, width)
-    tags = _chunk_columns(values)
-    if any(set(values[at]) != {OUTSIDE} for at in tags):
+    values = [Counter(column) for column in zip(*usual, strict=True)]
+    if any(set(values[at]) != {OUTSIDE} for at in _chunk_columns(values)):
         return kind(path) != ".tsv" or len(sentences) > 1
-    last, count = values[-1], sum(values[-1].values())
-    return len(sentences) > 1 and len(last) <= min(_MAX_TAGS, count // 3) and "" not in last
+    is_closed = len(values[-1]) <= min(_MAX_TAGS, len(cells) // 3) and "" not in values[-1]
+    return len(sentences) > 1 and len(usual) == len(cells) and is_closed
 
 
 def read_conll(path: Path, column: str | None = None) -> Table:
