@@ -17,3 +17,6 @@ PAIR_NAMES = (
 KNOWN_NAMES = frozenset(
     (*LABEL_NAMES, *SCORE_NAMES, *OTHER_NAMES, *TEXT_NAMES, *(name for pair in PAIR_NAMES for name in pair))
 )
+LANGUAGES = frozenset(
+    ["ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "vi", "zh"]
+)

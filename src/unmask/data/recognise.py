@@ -8,6 +8,7 @@ from unmask.data.choices import looks_like_choices, read_choices
 from unmask.data.conll import looks_like_conll, read_conll
 from unmask.data.conllu import looks_like_conllu, read_conllu
 from unmask.data.files import kind, read_head
+from unmask.data.parallel import looks_like_parallel, read_parallel
 from unmask.data.questions import looks_like_questions, read_questions
 from unmask.data.rows import Form, Reject, Table, read_table
 from unmask.data.span_json import looks_like_span_json, read_span_json
@@ -37,6 +38,7 @@ class Reader:
 READERS: tuple[Reader, ...] = (
     Reader("questions", looks_like_questions, read_questions),
     Reader("choices", looks_like_choices, read_choices),
+    Reader("table", looks_like_parallel, read_parallel),
     Reader("tagged", looks_like_conllu, read_conllu),
     Reader("tagged", looks_like_span_json, read_span_json),
     Reader("tagged", looks_like_conll, read_conll),
@@ -66,16 +68,16 @@ def read_rows(
         DataError: the file is damaged, has no rows, or does not look like the form that is asked for.
     """
     path = Path(path)
-    if form == "table" or kind(path) == ".parquet":
+    if kind(path) == ".parquet":
         return read_table(path, columns, names=names, like=like, reject=reject)
     head = read_head(path)
     for reader in READERS:
         if form in (None, reader.form) and reader.looks_like(path, head):
             return reader.read(path)
-    if form is not None:
+    if form not in (None, "table"):
         raise DataError(
             "other-form",
-            f"the file does not look like {_NAMES[form]}",
+            f"the file does not look like {_NAMES[form or 'table']}",
             place=path,
             value=head[:80],
             remedy="docs/guides/check-your-data.md shows each format; `unmask debug data FILE` says what a file is",

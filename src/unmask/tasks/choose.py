@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from unmask.data.files import kind
-from unmask.data.names import LABEL_NAMES, SCORE_NAMES
+from unmask.data.names import LABEL_NAMES, LANGUAGES, SCORE_NAMES
 from unmask.data.rows import Form, Table
 from unmask.tasks import TASKS
 
@@ -15,9 +15,6 @@ SOURCE_NAMES = {
     "article": ("summary", "highlights", "headline", "title"),
     "text": ("summary", "headline", "title"),
 }
-LANGUAGES = frozenset(
-    ["ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "vi", "zh"]
-)
 MANY = 20
 """So many different numbers are measured and not chosen from a list."""
 
@@ -54,7 +51,7 @@ def _is_score(table: Table, columns: list[str]) -> bool:
     """Whether the first of the columns holds measured numbers."""
     if not columns:
         return False
-    values = {row.get(columns[0]) for row in table.rows if isinstance(row.get(columns[0]), str)}
+    values = {str(row[columns[0]]) for row in table.rows if isinstance(row.get(columns[0]), str)}
     if not all(map(_is_number, values)):
         return False
     has_fractions = any("." in value for value in values)

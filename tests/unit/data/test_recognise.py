@@ -67,3 +67,33 @@ def test_one_file_is_trained_on(tmp_path: Path, names: list[str], code: str) -> 
     with pytest.raises(DataError) as caught:
         find_splits(tmp_path)
     assert caught.value.code == code
+
+
+def test_files_of_two_languages_are_one_table(tmp_path: Path) -> None:
+    (tmp_path / "train.en").write_text("a dog\n\na cat\n")
+    (tmp_path / "train.de").write_text("ein Hund\n\neine Katze\n")
+    for form in (None, "table"):
+        table = read_rows(tmp_path / "train.en", form=form)
+        assert (table.columns, table.lines) == (("en", "de"), [1, 3])
+        assert table.rows[1] == {"en": "a cat", "de": "eine Katze"}
+    assert read_rows(tmp_path / "train.de").columns == ("de", "en")
+    (tmp_path / "train.de").write_text("ein Hund\n")
+    with pytest.raises(DataError, match="3 and 1 lines"):
+        read_rows(tmp_path / "train.en")
+    (tmp_path / "train.fr").write_text("un chien\n")
+    with pytest.raises(DataError, match="says nothing"):
+        read_rows(tmp_path / "train.en")
+
+
+def test_every_published_form_finds_its_reader(tmp_path: Path) -> None:
+    texts = {
+        "eng.train": ("tagged", "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nis VBZ I-VP O\n\nAda NNP I-NP I-PER\n"),
+        "squad.json": ("questions", '{"data": [{"title": "t", "paragraphs": [{"context": "a b", "qas": [{"id": "1", '
+                       '"question": "q?", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}'),
+        "race.jsonl": ("choices", '{"article": "x", "question": "q", "options": ["a", "b"], "answer": "A"}\n'),
+        "rows.jsonl": ("table", '{"text": "a", "label": "b"}\n'),
+    }  # fmt: skip
+    for name, (form, text) in texts.items():
+        (tmp_path / name).write_text(text)
+        assert read_rows(tmp_path / name).form == form
+        assert read_rows(tmp_path / name, form=form).form == form  # type: ignore[arg-type]
