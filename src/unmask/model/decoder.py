@@ -224,14 +224,15 @@ class Pairing:
         rows = packed if groups.gather is None else packed.index_select(0, groups.gather)
         contexts = []
         for part in self.parts:
-            group = part.group
-            own = _by_head(rows[group.start : group.stop], group.batch, num_heads, 3 if keys_values is None else 1)
+            batch, own = part.group.batch, rows[part.group.start : part.group.stop]
             if keys_values is None:
-                context = F.scaled_dot_product_attention(*own, dropout_p=rate, is_causal=True)
+                query, key, value = _by_head(own, batch, num_heads, 3)
+                context = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
             else:
-                pair = _by_head(keys_values.index_select(0, part.gather), group.batch, num_heads, 2)
-                context = F.scaled_dot_product_attention(*own, *pair, attn_mask=part.key_mask, dropout_p=rate)
-            contexts.append(context.transpose(1, 2).reshape(group.batch * group.length, -1))
+                (query,) = _by_head(own, batch, num_heads, 1)
+                key, value = _by_head(keys_values.index_select(0, part.gather), batch, num_heads, 2)
+                context = F.scaled_dot_product_attention(query, key, value, attn_mask=part.key_mask, dropout_p=rate)
+            contexts.append(context.transpose(1, 2).reshape(len(own), -1))
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         return context if groups.restore is None else context.index_select(0, groups.restore)
 
@@ -296,12 +297,14 @@ class Decoding:
     def _to_past(self, at: int, qkv: Tensor) -> Tensor:
         query, key, value = _by_head(qkv, len(qkv), self._decoder.config.num_attention_heads, 3)
         self._pasts[at] = torch.cat([self._pasts[at], torch.stack([key, value])], 3)
-        return F.scaled_dot_product_attention(query, *self._pasts[at]).reshape(len(qkv), -1)
+        keys, values = self._pasts[at]
+        return F.scaled_dot_product_attention(query, keys, values).reshape(len(qkv), -1)
 
     def _to_source(self, at: int, query: Tensor) -> Tensor:
         """The hypotheses of a source are its queries side by side: its keys are not repeated."""
         (own,) = _by_head(query, len(query) // self._num_beams, self._decoder.config.num_attention_heads, 1)
-        context = F.scaled_dot_product_attention(own, *self._sources[at], attn_mask=self._mask)
+        key, value = self._sources[at]
+        context = F.scaled_dot_product_attention(own, key, value, attn_mask=self._mask)
         return context.transpose(1, 2).reshape(len(query), -1)
 
 

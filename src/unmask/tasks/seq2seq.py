@@ -270,7 +270,7 @@ class Seq2Seq(Task):
                 )
             )
             num_cut += len(read) < len(whole)
-        if num_cut and not self._has_told:
+        if num_cut and is_training and not self._has_told:
             log.warning(
                 "%d of %d targets are longer than max_target_length = %d tokens and are cut, without an end to learn",
                 num_cut, len(rows), self._max_target_length,
@@ -385,7 +385,7 @@ class Seq2Seq(Task):
 
     def example(self, text: str) -> Row:
         """A text as its own target, so that every weight of the decoder has a part in the logits."""
-        return super().example(text) | {self.settings.label_column: text}
+        return {**super().example(text), self.settings.label_column: text}
 
     def _read_targets(self, source: Tensor, batch: Batch) -> Tensor:
         assert isinstance(batch, Seq2SeqBatch), "made by collate"

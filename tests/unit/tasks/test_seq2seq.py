@@ -11,11 +11,13 @@ from tests import tiny
 from unmask.checkpoint import load_model
 from unmask.data.rows import Table
 from unmask.errors import DataError, UnmaskError, UsageError
+from unmask.evaluate import evaluate
 from unmask.golden import make_golden, verify
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
 from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings, TextPrediction
 from unmask.tasks.text_columns import find_texts
+from unmask.train.finetune import finetune
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
@@ -299,3 +301,21 @@ def test_an_empty_target_names_its_row() -> None:
     with pytest.raises(UnmaskError, match="'target' is empty") as caught:
         tiny.seq2seq().encode([{"text": "a", "target": "b"}, {"text": "a", "target": " "}], is_training=True)
     assert caught.value.details["place"] == "text 2"
+
+
+def test_fine_tuning_chooses_the_task_and_keeps_a_model_that_writes_every_row(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text("text\tsummary\n" + "".join(f"{row['text']}\t{row['target']}\n" for row in backwards()))
+    model = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    options = {"dev_texts": 2, "max_target_length": 8, "num_decoder_layers": 1, "num_beams": 2}
+    given = {"epochs": 1, "model": model, "options": options, "machine": {"threads": 1}}
+    result = finetune(file, tmp_path / "run", given=(given,))
+    assert result.main_metric == "chrf"
+    assert result.scores["written_rows"] == 2
+    predictor = Predictor.load(result.model)
+    assert isinstance(predictor.task, Seq2Seq)
+    assert predictor.task.settings.dev_texts is None
+    assert predictor.task.settings.num_beams == 2
+    found = evaluate(predictor, table(("text", "summary"), *[tuple(row.values()) for row in backwards()[:5]]))
+    assert found.scores["written_rows"] == 5
+    assert verify(result.model)["texts"] == 3
