@@ -72,7 +72,7 @@ def read_choices(path: Path) -> Table:
 
 def _row(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     choices, names = _choices(record, where)
-    row = {
+    row: dict[str, Any] = {
         "context": _text(record, CONTEXTS, where, ""),
         "question": _text(record, QUESTIONS, where, ""),
         "choices": choices,
@@ -87,7 +87,7 @@ def _row(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _choices(record: Mapping[str, Any], where: str) -> tuple[list[str], list[str]]:
     """Texts of the choices, and the names that an answer may call them by."""
-    given = next((record[name] for name in CHOICES if name in record), None)
+    given: Any = next((record[name] for name in CHOICES if name in record), None)
     names = list(LETTERS)
     if isinstance(given, Mapping):  # in columns, as some tools write them
         given, names = given.get("text"), list(map(str, given.get("label", names)))

@@ -6,7 +6,7 @@ Each choice is read with the question and its text, and gets one logit; the soft
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ class MultipleChoice(Task):
     head_name = "multiple_choice"
     settings_class = MultipleChoiceSettings
     main_metric = "accuracy"
-    form: Form = "choices"
+    form: ClassVar[Form] = "choices"
     is_coupled = True
     settings: MultipleChoiceSettings
 
@@ -182,7 +182,7 @@ class MultipleChoice(Task):
         assert batch.rows is not None, "packed features know their rows"
         numbers = np.array([one.choice for one in features if isinstance(one, ChoiceFeatures)], dtype=np.int64)
         is_question = np.diff(batch.rows, prepend=-1) != 0
-        is_choice = is_question | (np.diff(numbers, prepend=-1) != 0)
+        is_choice = np.diff(numbers, prepend=-1) != 0  # a question's first choice has another number than the last one
         choices = np.cumsum(is_choice) - 1
         questions = (np.cumsum(is_question) - 1)[is_choice]
         labels = None

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -136,7 +136,7 @@ class SpanQA(Task):
     head_name = "span_qa"
     settings_class = SpanQASettings
     main_metric = "f1"
-    form: Form = "questions"
+    form: ClassVar[Form] = "questions"
     settings: SpanQASettings
 
     @classmethod
