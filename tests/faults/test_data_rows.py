@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tests import tiny
 from unmask.cli import main
@@ -167,3 +169,46 @@ def test_evaluate_is_told_the_columns_of_a_file_without_a_header(
         main(["evaluate", str(file), "--model", str(tmp_path / "model"), "--json", "--columns", "text,label"])
     assert caught.value.code == 0
     assert json.loads(capsys.readouterr().out)["rows"] == len(GOOD)
+
+
+def test_a_folder_is_trained_on_by_the_names_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "train.tsv", GOOD)
+    write(tmp_path / "valid.tsv", GOOD[:3])
+    write(tmp_path / "test.tsv", GOOD[:2])
+    job, _ = read_job(tmp_path)
+    assert job.dev is not None
+    assert [len(job.train.rows), len(job.dev.rows)] == [8, 3]
+    assert job.inputs.keys() >= {"file", "dev"}
+
+
+def test_quotes_of_tsv_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unmask")
+    table = read_table(write(tmp_path / "rows.tsv", [('"a" b', "x"), ('"c', "y"), ('"d"', "z")]))
+    assert [row["text"] for row in table.rows] == ['"a" b', '"c', '"d"']
+    assert "1 rows have cells in quotes, which stay in the text" in caplog.text
+
+
+def test_a_column_of_nulls_is_told_unless_it_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a", "b"], "empty": pyarrow.nulls(2)}), path)
+    with pytest.raises(DataError, match="the column 'empty' has 2 nulls") as caught:
+        read_table(path)
+    assert caught.value.details["place"] == f"{path}:row 1"
+    assert len(read_table(path, ["text"]).rows) == 2
+
+
+def test_a_text_in_another_encoding_is_told_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "rows.all"
+    path.write_bytes("1 a good film\n0 a na\u00efve caf\u00e9 film\n".encode("latin-1") * 3)
+    with pytest.raises(DataError) as caught:
+        read_job(path)
+    assert (caught.value.code, caught.value.details["place"]) == ("wrong-encoding", f"{path}:2:7")
+    assert "iconv -f iso-8859-1" in str(caught.value)
+
+
+def test_uneven_classes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(f"text number {at}", "rare" if at % 20 == 0 else "usual") for at in range(60)]
+    job, _ = read_job(write(tmp_path / "train.tsv", rows))
+    assert any("class_weights balanced" in note for note in job.notes)
+    assert job.dev is not None
+    assert {row["label"] for row in job.dev.rows} == {"rare", "usual"}

@@ -35,13 +35,15 @@ def _inside(part: Part, keys: list[int], near: dict[int, list[int]]) -> Overlap:
     seen: Where = {}
     equal, nearly, other, examples = 0, 0, 0, []
     for index, key in enumerate(keys):
+        like = [key] if key in seen else [neighbour for neighbour in near.get(key, ()) if neighbour in seen]
         if key in seen:
             equal += 1
             other += all(sorted(part.labels[index]) != sorted(part.labels[at]) for at in seen[key])
-            if len(examples) < SHOWN:
-                examples.append(f"{place_of(part, seen[key][0])} = {excerpt(part, index)}")
-        else:
-            nearly += any(one in seen for one in near.get(key, ()))
+        elif like:
+            nearly += 1
+        if like and len(examples) < SHOWN:
+            sign = "=" if key in seen else "~"
+            examples.append(f"{place_of(part, seen[like[0]][0])} {sign} {excerpt(part, index)}")
         seen.setdefault(key, []).append(index)
     return Overlap(part.name, part.name, len(keys), equal, nearly, other, examples)
 

@@ -64,8 +64,8 @@ def test_nothing_is_near_to_nothing() -> None:
 
 
 def test_many_texts_in_one_bucket_stay_few_pairs() -> None:
-    texts = [f"the same long template of an automatic message number {at}" for at in range(400)]
+    texts = [f"the same long template of an automatic message number {at}" for at in range(120)]
     copies = find_copies(texts)
-    assert np.array_equal(copies.equal, np.arange(400))
-    assert 400 <= len(copies.near) < 400 * 200
-    assert {late for _, late, _ in copies.near} == set(range(1, 400))
+    assert np.array_equal(copies.equal, np.arange(120))
+    assert 120 <= len(copies.near) < 120 * 119 / 2
+    assert {late for _, late, _ in copies.near} == set(range(1, 120))
