@@ -253,11 +253,13 @@ def test_the_temperature_is_fitted_on_dev_and_changes_probabilities_but_no_answe
 
 
 def test_the_temperature_of_several_labels_is_fitted_on_all_decisions() -> None:
-    rows = labelled(*(["a", "b"] if at % 2 else ["c"] for at in range(200)))
-    logits = [np.array([8.0, -8.0, 8.0]) for _ in rows]  # as sure as wrong: half of the decisions are right
-    found = several().fit_to_dev([[one] for one in logits], [[]] * 200, rows)
-    assert found.settings["temperature"] > 10
-    assert found.scores["calibration_error_before"] == pytest.approx(0.5, abs=0.01)
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(2000, 3)) * 2
+    gold = random.random((2000, 3)) < special.expit(logits)
+    rows = labelled(*([name for name, there in zip("abc", row, strict=True) if there] for row in gold))
+    found = several().fit_to_dev([[one] for one in 3 * logits], [[]] * 2000, rows)
+    assert found.settings["temperature"] == pytest.approx(3.0, rel=0.06)
+    assert found.scores["calibration_error_before"] > 0.05
 
 
 def test_no_temperature_is_fitted_when_it_is_not_wanted() -> None:
