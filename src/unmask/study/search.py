@@ -174,8 +174,9 @@ def read_cache(path: Path) -> tuple[str, np.ndarray]:
         DataError: it is another file, or a damaged one.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            return str(found[_KEY]), found[_VECTORS]
+        with zipfile.ZipFile(path) as archive:
+            key, vectors = (_entry(archive, name) for name in (_KEY, _VECTORS))
+            return str(key), vectors
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             "bad-vectors", f"the file holds no vectors: {error}", place=path, remedy="delete it, or name another one"
@@ -219,6 +220,12 @@ def search(queries: np.ndarray, vectors: np.ndarray, *, top_k: int) -> list[list
         best = near[np.argsort(-row[near], kind="stable")][:count]
         hits.append([Hit(int(at), float(row[at])) for at in best])
     return hits
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        found: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        return found
 
 
 @contextlib.contextmanager

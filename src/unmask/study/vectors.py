@@ -28,6 +28,7 @@ Pooling = Literal["mean", "first"]
 Span = tuple[int, int]
 
 _CHUNK = 256
+_JOINERS = "'\u2019\u00b7\u200c\u200d-"  # apostrophes, middle dot, Persian's and the Indic scripts' joiners, hyphen
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 
 
@@ -74,7 +75,7 @@ class _Open:
 
 
 def find_words(text: str, segmenter: Segmenter | None = None) -> list[Span]:
-    """Character ranges of the words of a text: letters, marks and digits, joined by apostrophes and hyphens.
+    """Character ranges of the words of a text: letters and digits with their marks, joined by apostrophes and hyphens.
 
     Args:
         text: any.
@@ -211,10 +212,11 @@ def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    """Runs of Han characters, or of other letters, digits and the marks on them, which `\\w` does not know."""
+    """Runs of Han characters, or words of other letters, digits and the marks on them, which `\\w` does not know."""
     marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
-    char = f"(?:(?![{_HAN}_])\\w|[{_ranges(marks)}\u200c\u200d])"
-    return re.compile(f"(?P<han>[{_HAN}]+)|{char}+(?:['\u2019\u00b7-]{char}+)*")
+    letter = f"(?![{_HAN}_])\\w"
+    part = f"{letter}(?:{letter}|[{_ranges(marks)}])*"
+    return re.compile(f"(?P<han>[{_HAN}]+)|{part}(?:[{_JOINERS}]{part})*")
 
 
 def _ranges(codes: Sequence[int]) -> str:
