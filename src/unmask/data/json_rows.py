@@ -53,7 +53,7 @@ def _rows(path: Path, names: Sequence[str], lists: set[str], objects: Iterator[P
             yield line, row
             continue
         try:
-            empty = {name: [] for name in lists if name not in row}
+            empty: dict[str, Any] = {name: [] for name in lists if name not in row}
             yield line, {name: _cell(f"{path}:{line}", name, row | empty) for name in names}
         except DataError as error:
             yield line, error

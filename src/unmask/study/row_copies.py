@@ -33,7 +33,8 @@ def _inside(part: Part, keys: list[int], near: dict[int, list[int]]) -> Overlap:
         names: dict[str, int] = {}
         keys, near = [names.setdefault(normal(text), at) for at, text in enumerate(part.texts)], {}
     seen: Where = {}
-    equal, nearly, other, examples = 0, 0, 0, []
+    equal, nearly, other = 0, 0, 0
+    examples: list[str] = []
     for index, key in enumerate(keys):
         like = [key] if key in seen else [neighbour for neighbour in near.get(key, ()) if neighbour in seen]
         if key in seen:
@@ -53,7 +54,8 @@ def _between(one: Part, one_keys: list[int], two: Part, two_keys: list[int], nea
     known: Where = {}
     for index, key in enumerate(one_keys):
         known.setdefault(key, []).append(index)
-    equal, nearly, other, examples = 0, 0, 0, []
+    equal, nearly, other = 0, 0, 0
+    examples: list[str] = []
     for index, key in enumerate(two_keys):
         like = [key] if key in known else [neighbour for neighbour in near.get(key, ()) if neighbour in known]
         if not like:

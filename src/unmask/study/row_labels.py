@@ -29,8 +29,8 @@ def count_labels(parts: Sequence[Part]) -> tuple[dict[str, dict[str, int]], list
         if missing:
             more = f" and {len(missing) - 6} more" * (len(missing) > 6)
             unseen.append(f"in {first.name}, not in {part.name}: {', '.join(missing[:6])}{more}")
-    more = len(unknown) - _FEW
-    return table, unknown[:_FEW] + [f"{more} more such labels"] * (more > 0), unseen
+    rest = len(unknown) - _FEW
+    return table, unknown[:_FEW] + [f"{rest} more such labels"] * (rest > 0), unseen
 
 
 def _unknown(part: Part, label: str, count: int, first: str, known: list[str]) -> str:

@@ -15,6 +15,7 @@ SOURCE_NAMES = {
     "article": ("summary", "highlights", "headline", "title"),
     "text": ("summary", "headline", "title"),
 }
+ALIKE_NAMES = (("anchor", "positive"), ("query", "positive"), ("sent0", "sent1"))
 MANY = 20
 """So many different numbers are measured and not chosen from a list."""
 
@@ -35,7 +36,7 @@ def choose(table: Table, named: Mapping[str, str]) -> str:
 
 def _of_table(table: Table, named: Mapping[str, str]) -> str:
     names = {name.strip().lower(): name for name in table.columns}
-    if {"anchor", "positive"} <= names.keys():
+    if any({*pair} <= names.keys() for pair in ALIKE_NAMES):
         return "embedding"
     label = named.get("label_column")
     if _is_score(table, [label] if label else [names[name] for name in (*LABEL_NAMES, *SCORE_NAMES) if name in names]):

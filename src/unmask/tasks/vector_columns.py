@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.data.names import LABEL_NAMES, PAIR_NAMES, TEXT_NAMES
+from unmask.data.names import LABEL_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
 from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.tasks.base import Row, text_of
-from unmask.tasks.choose import SCORE_NAMES
 
 _PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
 _NEGATIVE_NAMES = ("negative", "hard_neg", "hard_negative")

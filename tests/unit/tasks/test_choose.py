@@ -37,6 +37,7 @@ TEXTS = [[f"text {at}", f"short {at}"] for at in range(30)]
     [
         ("text label", [["a", "x"], ["b", "y"]], "classification"),
         ("anchor positive", TEXTS, "embedding"),
+        ("sent0 sent1 hard_neg", [["a", "b", "c"]], "embedding"),
         ("Anchor positive negative", [["a", "b", "c"]], "embedding"),
         ("sentence1 score", NUMBERS, "regression"),
         ("sentence1 score", NUMBERS[:3], "regression"),
