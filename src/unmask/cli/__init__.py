@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import traceback
+from dataclasses import asdict
 from typing import Any
 
 import pydantic
@@ -86,8 +87,9 @@ def heavy(path: str) -> Any:
 
 
 def say(value: object) -> None:
-    """Write one line of data to stdout: text as it is, anything else as JSON."""
-    sys.stdout.write((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) + "\n")
+    """Write one line of data to stdout: text as it is, anything else as JSON, dataclasses such as spans as objects."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=asdict)
+    sys.stdout.write(text + "\n")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """Answers as stretches of a text: windows, labels, the best answer, no answer, scores and marks."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests import tiny
 from tests.unit.tokenizer.samples import FAMILIES, NASTY, TEXTS, folder_of
+from unmask.cli import say
 from unmask.data.batching import IGNORED
 from unmask.data.questions import COLUMNS, Answer
 from unmask.data.rows import Table
@@ -288,6 +290,11 @@ def test_pairs_are_question_and_text_and_one_text_is_encoded_once() -> None:
     first, second = task.encode([row("a lovely film"), row("a lovely film") | {"text": "Why?"}])
     assert (first.row, second.row) == (0, 1)
     assert first.input_ids[first.first :].tolist() == second.input_ids[second.first :].tolist()
+
+
+def test_rows_with_answers_are_written_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    say({"input": row("a film", ("film", 2))})
+    assert json.loads(capsys.readouterr().out)["input"]["answers"] == [{"text": "film", "start": 2}]
 
 
 def test_a_text_without_pieces_has_no_answer(tasks: dict[str, SpanQA]) -> None:
