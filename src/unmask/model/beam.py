@@ -33,7 +33,7 @@ class BeamRules:
         no_repeat_ngram: no sequence of so many tokens occurs twice in a text; 0 allows all.
         start_id: what every text begins behind.
         end_id: what ends it.
-        banned_ids: what no text holds.
+        banned_ids: what no text holds; the end may be among them, since it ends a text and is not in it.
     """
 
     num_beams: int

@@ -24,6 +24,7 @@ from unmask.model.decoder import Decoder, Pairing
 from unmask.model.encoder import Layer
 from unmask.model.layout import Layout
 from unmask.tasks.base import Fitted, Mistake, Place, Prediction, Row, Task, Understood, row_number, text_of
+from unmask.tasks.joining import join_tokens
 from unmask.tasks.text_columns import find_texts
 from unmask.tokenizer.load import Tokenizer
 
@@ -147,7 +148,7 @@ class Seq2SeqBatch(Batch):
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
     """What the network says about one source: its texts, and how probable the known target is."""
 
     found: list[Found]
@@ -320,7 +321,7 @@ class Seq2Seq(Task):
             return [one for part in parts for one in self.answer(self.collate(part).to(batch.input_ids.device), part)]
         source = self.encoded(batch)
         if batch.labels is None:
-            return [_Said(found) for found in self._write(source, batch.cu_seqlens)]
+            return [Said(found) for found in self._write(source, batch.cu_seqlens)]
         chosen = [at for at, one in enumerate(features) if one.row < (self.settings.dev_texts or math.inf)]
         found = dict(zip(chosen, self._write(*_part(source, batch.cu_seqlens, chosen)), strict=True)) if chosen else {}
         log_probs = self._read_targets(source, batch).float().log_softmax(-1)
@@ -328,17 +329,16 @@ class Seq2Seq(Task):
         hits = (log_probs.argmax(-1) == batch.labels).cpu().numpy()
         bounds = batch.target_cu_seqlens
         return [
-            _Said(found.get(at, []), end - start, float(nats[start:end].sum()), int(hits[start:end].sum()))
+            Said(found.get(at, []), end - start, float(nats[start:end].sum()), int(hits[start:end].sum()))
             for at, (start, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
         ]
 
     def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> TextPrediction:
         """Turn pieces into texts."""
         del row
-        said: _Said = parts[0]
+        said: Said = parts[0]
         best = [
-            Candidate(self.tokenizer.decode(one.ids).strip(), math.exp(one.score))
-            for one in said.found[: self.settings.num_candidates]
+            Candidate(self._text(one.ids), math.exp(one.score)) for one in said.found[: self.settings.num_candidates]
         ]
         first = best[0] if best else Candidate("", 0.0)
         share = features[0].truncated_share
@@ -387,6 +387,10 @@ class Seq2Seq(Task):
         """A text as its own target, so that every weight of the decoder has a part in the logits."""
         return {**super().example(text), self.settings.label_column: text}
 
+    def _text(self, ids: list[int]) -> str:
+        text = self.tokenizer.decode(ids).strip()
+        return join_tokens(text) if self.tokenizer.family == "bert" else text
+
     def _read_targets(self, source: Tensor, batch: Batch) -> Tensor:
         assert isinstance(batch, Seq2SeqBatch), "made by collate"
         device = batch.input_ids.device
@@ -404,7 +408,6 @@ class Seq2Seq(Task):
     def _write(self, source: Tensor, cu_seqlens: np.ndarray) -> list[list[Found]]:
         layout = Layout.of(cu_seqlens, source.device)
         settings, tokenizer = self.settings, self.tokenizer
-        unwritten = {*tokenizer.special_ids, *range(tokenizer.vocab_size, self.config.vocab_size)} - {tokenizer.sep_id}
         rules = BeamRules(
             num_beams=settings.num_beams,
             max_length=self._max_target_length,
@@ -413,7 +416,7 @@ class Seq2Seq(Task):
             no_repeat_ngram=settings.no_repeat_ngram,
             start_id=tokenizer.cls_id,
             end_id=tokenizer.sep_id,
-            banned_ids=tuple(sorted(unwritten)),
+            banned_ids=(*tokenizer.special_ids.tolist(), *range(tokenizer.vocab_size, self.config.vocab_size)),
         )
         decoding = self.head.start(source, layout, settings.num_beams)
         return beam_search(decoding, layout.num_texts, rules, source.device)

@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.unit.tokenizer import samples
 from unmask.checkpoint import load_model
 from unmask.data.rows import Table
 from unmask.errors import DataError, UnmaskError, UsageError
 from unmask.evaluate import evaluate
 from unmask.golden import make_golden, verify
+from unmask.model.beam import Found
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
-from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings, TextPrediction
+from unmask.tasks.seq2seq import Said, Seq2Seq, Seq2SeqSettings, TextPrediction
 from unmask.tasks.text_columns import find_texts
+from unmask.tokenizer.load import Tokenizer
 from unmask.train.finetune import finetune
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
@@ -133,6 +136,17 @@ def test_rules_of_writing_are_kept(learnt: Seq2Seq) -> None:
     assert len(ids(max_target_length=2)) <= 1
 
 
+def test_special_pieces_are_never_written(learnt: Seq2Seq) -> None:
+    task = tiny.seq2seq(max_target_length=12)
+    task.load_state_dict(learnt.state_dict())
+    special = task.tokenizer.special_ids.tolist()
+    with torch.no_grad():
+        task.head.lm.bias[[one for one in special if one != task.tokenizer.sep_id]] += 50.0
+    features = task.eval().encode([{"text": "fine film"}])
+    (said,) = task.answer(task.collate(features), features)
+    assert all(found.ids and not set(found.ids) & set(special) for found in said.found)
+
+
 def test_targets_are_read_behind_a_start_and_labelled_with_an_end(caplog: pytest.LogCaptureFixture) -> None:
     task = tiny.seq2seq(max_target_length=4)
     row = {"text": "a fine film", "target": "a joy"}
@@ -222,7 +236,8 @@ def test_the_certificate_sees_every_kind_of_weight() -> None:
     for part in ("qkv", "attention_out", "cross_query", "cross_kv", "cross_out", "up", "down"):
         task = made()
         with torch.no_grad():
-            getattr(task.head.layers[0], part).weight.mul_(1.1)
+            weight = getattr(task.head.layers[0], part).weight
+            weight[: task.config.hidden_size].mul_(1.1)  # of qkv the queries, of cross_kv the keys
         pairs = zip(golden["texts"], make_golden(task)["texts"], strict=True)
         assert any(np.abs(np.subtract(a["logits"], b["logits"])).max() > golden["tolerance"] for a, b in pairs), part
 
@@ -295,6 +310,22 @@ def test_understanding_says_how_targets_are_scored() -> None:
     row = {"en": "Go on.", "zh": "走吧。"}
     assert Seq2Seq.texts(row, settings) == ["Go on.", "走吧。"]
     assert Seq2Seq.group(row, settings) == ("Go on.",)
+
+
+@pytest.mark.parametrize("family", samples.FAMILIES)
+def test_texts_of_all_tokenizers_come_back_as_they_are_written(family: str, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(samples.folder_of(family, tmp_path / "tokenizer"))
+    sizes = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, "family": family}
+    task = Seq2Seq(tiny.config(**sizes, type_vocab_size=2 if family == "bert" else 1), tokenizer, Seq2SeqSettings())
+    task.init_weights(0)
+    (features,) = task.encode([{"source": "a"}])
+    for text in (samples.CHINESE[0], samples.ENGLISH[0]):
+        found = Found(tokenizer.encode_ids([text])[0].tolist(), -0.5)
+        answer = task.decode([Said([found])], [features], {})
+        wanted = {"bert": text.lower(), "xlm-roberta": text.replace("，", ",")}.get(family, text)
+        assert answer.text == wanted
+        assert answer.score == pytest.approx(math.exp(-0.5))
+    assert len(Predictor(task)(["a fine day", "很好"])) == 2
 
 
 def test_an_empty_target_names_its_row() -> None:
