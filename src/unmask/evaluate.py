@@ -52,8 +52,9 @@ def evaluate(predictor: Predictor, table: Table, *, fit: bool = False) -> Evalua
     start = time.perf_counter()
     task = predictor.task
     said = predictor.run(table.rows, place=table.place, is_labelled=True)
-    found = task.fit_to_dev(*zip(*said, strict=True), table.rows) if fit else Fitted()
-    if found.settings:
+    found = Fitted()
+    if fit:
+        found = task.fit_to_dev([parts for parts, _ in said], [features for _, features in said], table.rows)
         task.settings = resolve(type(task.settings), task.settings.model_dump(), found.settings)
     predictions = [task.decode(*one, row) for one, row in zip(said, table.rows, strict=True)]
     seconds = time.perf_counter() - start
