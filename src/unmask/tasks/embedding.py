@@ -6,12 +6,12 @@ The network has no head: what is saved is an encoder. Similarity is always the c
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import xxhash
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +35,7 @@ from unmask.tasks.vector_batches import (
     mixed_states,
     same_texts,
 )
-from unmask.tasks.vector_columns import find_columns, score_of
+from unmask.tasks.vector_columns import find_columns, score_of, split_numbers
 from unmask.tokenizer.load import Tokenizer
 
 log = logging.getLogger("unmask")
@@ -56,11 +56,11 @@ class EmbeddingSettings(Settings):
     """Column of a text that is like the first and means something else."""
     label_column: str | None = None
     """Column of the pair's similarity; without it, pairs belong together."""
-    score_range: tuple[float, float] = (0.0, 1.0)
+    score_range: Annotated[tuple[float, float], BeforeValidator(split_numbers)] = (0.0, 1.0)
     """The similarities that mean cosine 0 and cosine 1."""
     pooling: Literal["mean", "cls"] = "mean"
     """Mean of all tokens, special ones included, or the first token alone."""
-    layers: tuple[int, ...] = (-1,)
+    layers: Annotated[tuple[int, ...], BeforeValidator(split_numbers)] = (-1,)
     """Layers whose mean is pooled: 0 is what goes into the first one, -1 the last one's output."""
     normalize: bool = True
     """Give vectors of length 1."""

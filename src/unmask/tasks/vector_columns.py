@@ -47,14 +47,12 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
             found["text_column"] = _text_column(table, names, taken=set(found.values()))
         else:
             found["text_column"], found["pair_column"] = pair
-    if "pair_column" in found:
-        is_open = "label_column" not in found
-        found |= _first(names, "negative_column", _NEGATIVE_NAMES if is_open and "negative_column" not in found else ())
-        found |= _first(names, "label_column", _SCORE_NAMES if is_open and "negative_column" not in found else ())
+    if "pair_column" in found and "text_column" not in named and not found.keys() & {"label_column", "negative_column"}:
+        found |= _first(names, "negative_column", _NEGATIVE_NAMES) or _first(names, "label_column", _SCORE_NAMES)
     if "label_column" not in found:
         return found, [_told(found)]
     scores = [score_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]
-    low, high = named.get("score_range", (min(0.0, *scores), max(scores)))
+    low, high = map(float, split_numbers(named.get("score_range", (min(0.0, *scores), max(scores)))))
     return found | {"score_range": (low, high)}, [_told(found) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
 
 
@@ -75,9 +73,15 @@ def score_of(row: Row, column: str, where: object) -> float:
             f"the similarity in column '{column}' is no number",
             place=where,
             value=text,
-            remedy="write it as a number such as 3.8; for pairs that simply belong together, leave that column out",
+            remedy="write it as a number such as 3.8; of pairs that just belong together, name the two columns alone: "
+            "--data.text-column A --data.pair-column B",
         )
     return value
+
+
+def split_numbers(value: object) -> object:
+    """Numbers of a flag, `1,5`, apart; anything else as it is."""
+    return value.split(",") if isinstance(value, str) else value
 
 
 def _text_column(table: Table, names: Mapping[str, str], taken: set[str]) -> str:

@@ -188,8 +188,10 @@ def test_a_model_of_pairs_answers_for_one_text_and_gives_the_similarity_of_two()
         ("sent0\tsent1\thard_neg", {}, {"negative_column": "hard_neg", "label_column": None}),
         ("sentence1\tsentence2\tscore", {}, {"label_column": "score", "score_range": (0.0, 3.0)}),
         ("a\tb\tc", {"text_column": "b", "pair_column": "a"}, {"text_column": "b", "label_column": None}),
+        ("a\tb\tscore", {"text_column": "b", "pair_column": "a"}, {"label_column": None}),
+        ("a\tb\tc", {"text_column": "b", "pair_column": "a", "label_column": "c"}, {"score_range": (0.0, 3.0)}),
         ("id\ttext\tx", {}, {"text_column": "text", "pair_column": None}),
-        ("premise\thypothesis\tsimilarity", {"score_range": (1, 3)}, {"score_range": (1.0, 3.0)}),
+        ("premise\thypothesis\tsimilarity", {"score_range": "1,3"}, {"score_range": (1.0, 3.0)}),
     ],
 )
 def test_a_file_says_what_it_is(tmp_path: Path, header: str, named: dict, want: dict) -> None:
