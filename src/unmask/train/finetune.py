@@ -292,6 +292,7 @@ class _Finetuning:
             best_epoch=best_step // self.per_epoch,
             metric=metric,
             scores=scores,
+            scored_on="folds" if dev is None else "dev",
             collapsed=self._why_collapsed(trainer.step, metric, scores),
         )
         write_report(self.run, "Fine-tuning", scores, found)

@@ -11,6 +11,12 @@ from unmask.runtime import machine
 from unmask.tasks.base import Task
 from unmask.train.run import Run, clock
 
+_SCORED_ON = {
+    "corpus": "On the held-out part of the corpus:",
+    "dev": "On the dev rows, which also chose the epoch:",
+    "folds": "Means over the folds of a cross-validation; this model itself has learned from all rows:",
+}
+
 
 def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> None:
     """Write `RUN/model`, whole or not at all.
@@ -71,9 +77,7 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
         "",
         "## Results",
         "",
-        "On the held-out part of the corpus:"
-        if task.labels is None
-        else "On the dev rows, which also chose the epoch:",
+        _SCORED_ON[final.get("scored_on", "corpus")],
         "",
         *(f"* {name}: {value:.4f}" for name, value in scores.items()),
         "",

@@ -189,6 +189,20 @@ def test_a_signal_inside_an_evaluation_ends_it_at_once_and_nothing_is_lost(
     assert curve(straight) == curve(tmp_path / "stopped")
 
 
+def test_dropout_of_the_encoder_can_be_chosen(rows: Path, start: Path, tmp_path: Path, monkeypatch) -> None:
+    rates: list[float] = []
+    loss = Classification.loss
+
+    def looking(self: Classification, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        rates.extend([self.encoder.config.hidden_dropout_prob, *(layer.dropout for layer in self.encoder.layers)])
+        return loss(self, logits, batch)
+
+    monkeypatch.setattr(Classification, "loss", looking)
+    done = run(rows, tmp_path / "run", start, hidden_dropout=0.4, epochs=1)
+    assert set(rates) == {0.4}
+    assert json.loads((done / "model/config.json").read_text())["hidden_dropout_prob"] == 0.4
+
+
 def curve(folder: Path) -> list[tuple[int, float]]:
     lines = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
     return [(line["step"], line["accuracy"]) for line in lines if line["event"] == "evaluation"]

@@ -134,6 +134,7 @@ def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path,
     assert final["best_epoch"] == median
     assert final["scores"]["accuracy"] == pytest.approx(summary.mean)
     assert summary.kept == "final"
+    assert "Means over the folds" in (tmp_path / "run/model/README.md").read_text()
     assert len(Predictor.load(tmp_path / "run/model")(["a joy"])) == 1
 
 
