@@ -102,7 +102,7 @@ def read_cells(path: Path, names: Sequence[str] | None = None, like: Sequence[st
 def header_hint(columns: Sequence[str]) -> str | None:
     """Say why the names of the columns look like a row, that is, like a file without a header; None if they do not."""
     for name in columns:
-        if len(name) > 80 or re.search(r"\w[.!?]$|[。！？]", name) or name.count(" ") > 5:
+        if len(name) > 80 or re.search(r"\S \S.* \S.*\w[.!?]$|[。！？]", name) or name.count(" ") > 5:
             return f"the first line looks like a row, not like names of columns: '{name[:60]}'"
         if re.fullmatch(r"[-+]?\d+\.\d+", name):
             return f"the first line holds the number {name}"

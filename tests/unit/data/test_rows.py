@@ -151,6 +151,7 @@ def test_named_columns_leave_the_others_unread(tmp_path: Path, suffix: str) -> N
         (["", "id"], False),
         (["0", "1"], False),
         (["I loved it.", "pos"], True),
+        (["No.", "Is spam?"], False),
         (["a very long name that is surely a sentence", "1"], True),
         (["\u5f88\u597d\u3002", "1"], True),
         (["word", "0.75"], True),
