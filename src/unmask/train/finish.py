@@ -49,7 +49,7 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
     steps = run.events("step")
     final = run.events("final")[-1]
     scores = {name: value for name, value in final["scores"].items() if isinstance(value, int | float)}
-    tags = {"masked_lm": "fill-mask", "classification": "text-classification"}
+    tags = {"masked_lm": "fill-mask", "classification": "text-classification", "embedding": "sentence-similarity"}
     shape = task.config
     lines = [
         "---",
