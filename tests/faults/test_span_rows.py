@@ -130,3 +130,27 @@ def test_damaged_files_raise_nothing_but_told_errors(tmp_path: Path) -> None:
                     refused.append(error)
     assert len(refused) > 50
     assert all(error.details["place"] is not None for error in refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        ("a.txt", "Anna saw Rome\n\nBob too\n", 2),
+        ("a.csv", "id,text\n1,Anna saw Rome\n2,Bob too\n", 2),
+        ("a.jsonl", '{"text": "Anna saw Rome"}\n', 1),
+        ("a.conll", "Anna B-PER\nsaw O\n\nBob B-PER\ntoo O\n", 2),
+        ("a.jsonl", json.dumps(GOOD) + "\n", 1),
+    ],
+)
+def test_a_tagger_answers_about_the_texts_of_any_file(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, name: str, content: str, count: int
+) -> None:
+    model = tiny.saved(tiny.tagger(), tmp_path / "model")
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "--file", str(tmp_path / name), "--model", str(model), "--json"])
+    assert not caught.value.code
+    answers = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert len(answers) == count
+    for one in answers:
+        assert all(one["input"]["text"][span["start"] : span["end"]] == span["text"] for span in one["spans"])
