@@ -168,7 +168,8 @@ def _rows(
             remedy="give one --pair for each TEXT, and either texts or --file",
         )
     if file is not None and (file.suffix != ".txt" or task.form != "table"):
-        table = heavy("unmask.data.recognise:read_rows")(file, columns, task.form, names=names)
+        form = None if task.form == "tagged" else task.form  # a tagger answers about texts of any file
+        table = heavy("unmask.data.recognise:read_rows")(file, columns, form, names=names)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))
         return
     if texts:
