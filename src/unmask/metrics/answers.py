@@ -109,16 +109,11 @@ def squad_words(text: str) -> list[str]:
 
 def mixed_words(text: str) -> list[str]:
     """Chinese characters one by one, the words of anything between them, without CMRC's marks; in lower case."""
-    words, run = [], ""
-    for char in text.lower().strip():
-        if char in _MARKS:
-            continue
-        if _HAN.match(char):
-            words += [*treebank_words(run), char]
-            run = ""
-        else:
-            run += char
-    return words + treebank_words(run)
+    kept = "".join(char for char in text.lower().strip() if char not in _MARKS)
+    words: list[str] = []
+    for run in re.split(f"({_HAN.pattern})", kept):
+        words += [run] if _HAN.fullmatch(run) else treebank_words(run) if run else []
+    return words
 
 
 def _best(score: Callable[[str, str], float], gold: Sequence[str], answer: str) -> float:

@@ -1,5 +1,6 @@
 """Answers to questions as stretches of a text (Devlin et al. 2019, sections 4.2 and 4.3; SQuAD 1.1 and 2.0)."""
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from unmask.data.rows import Form, Table
 from unmask.data.stretches import bare, best_stretches, excerpt, pieces_of
 from unmask.data.windows import Window, fixed_room, part, windows
 from unmask.errors import DataError
-from unmask.metrics.answers import AnswerScores, best_threshold, cmrc, mixed_words, squad
+from unmask.metrics.answers import AnswerScores, best_threshold, cmrc, squad
 from unmask.model.heads import TokenHead
 from unmask.model.segments import segment_logsumexp
 from unmask.tasks.base import (
@@ -37,6 +38,7 @@ from unmask.tokenizer.load import Pieces
 
 Count = Annotated[int, Field(ge=1)]
 
+_WORDS = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 USUAL_LENGTH = 384
 USUAL_ANSWER = 30
 PIECES_A_WORD = 1.5
@@ -154,7 +156,7 @@ class SpanQA(Task):
         rows = table.rows
         texts = [answer.text for row in rows for answer in row["answers"]]
         has_no_answers = any(row["is_impossible"] for row in rows)
-        lengths = [len(mixed_words(text)) for text in texts] or [0]
+        lengths = [len(_WORDS.findall(text)) for text in texts] or [0]
         longest = max(USUAL_ANSWER, int(np.ceil(PIECES_A_WORD * np.quantile(lengths, 0.995))))
         sample = "".join(row["context"][:200] for row in rows[:: max(1, len(rows) // 100)])
         is_chinese = sum("\u4e00" <= char <= "\u9fff" for char in sample) > 0.2 * len(sample)
