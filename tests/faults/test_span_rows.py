@@ -154,3 +154,17 @@ def test_a_tagger_answers_about_the_texts_of_any_file(
     assert len(answers) == count
     for one in answers:
         assert all(one["input"]["text"][span["start"] : span["end"]] == span["text"] for span in one["spans"])
+
+
+def test_the_column_of_the_tags_can_be_named(ask, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "rows.conll"
+    path.write_text("Anna N B-PER\nsaw V O\n\nBob N B-PER\ntoo D O\n\n" * 8, "utf-8")
+    code, talk = ask("finetune", path, "--dev", path, "--output", tmp_path / "run", *SMALL, "--data.label-column", "2")
+    assert code == 0
+    assert "3 labels: N 16, V 8, D 8" in talk
+    model = tmp_path / "run" / "model"
+    code, _ = ask("evaluate", path, "--model", model)
+    assert code == 0
+    code, talk = ask("evaluate", path, "--model", model, "--label-column", "4")
+    assert code == 3
+    assert "no column '4'" in talk

@@ -104,7 +104,9 @@ def evaluate(
 def _labelled(file: Path, task: Any, names: list[str] | None, *, skip_bad: bool) -> Any:
     """Rows of a file; with `skip_bad` those that the task can take."""
     rejects = heavy("unmask.data.rejects:Rejects")() if skip_bad else None
-    table = heavy("unmask.data.recognise:read_rows")(file, task.columns, task.form, names=names, reject=rejects)
+    tags = getattr(task.settings, "label_column", None)
+    read = heavy("unmask.data.recognise:read_rows")
+    table = read(file, task.columns, task.form, names=names, reject=rejects, tags=tags)
     if rejects is not None:
         table = heavy("unmask.tasks.sound:sound_rows")(task, table, rejects)
         rejects.write(Path(f"{file.name}.rejects"))

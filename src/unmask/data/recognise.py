@@ -27,11 +27,13 @@ class Reader:
         form: of its rows.
         looks_like: whether a file with this path and these first characters is one.
         read: the file's rows.
+        has_columns: whether `read` also takes the column of the tags.
     """
 
     form: Form
     looks_like: Callable[[Path, str], bool]
-    read: Callable[[Path], Table]
+    read: Callable[..., Table]
+    has_columns: bool = False
 
 
 # Asked in this order; what none of them takes is a table.
@@ -39,9 +41,9 @@ READERS: tuple[Reader, ...] = (
     Reader("questions", looks_like_questions, read_questions),
     Reader("choices", looks_like_choices, read_choices),
     Reader("table", looks_like_parallel, read_parallel),
-    Reader("tagged", looks_like_conllu, read_conllu),
+    Reader("tagged", looks_like_conllu, read_conllu, has_columns=True),
     Reader("tagged", looks_like_span_json, read_span_json),
-    Reader("tagged", looks_like_conll, read_conll),
+    Reader("tagged", looks_like_conll, read_conll, has_columns=True),
 )
 
 
@@ -53,6 +55,7 @@ def read_rows(
     names: Sequence[str] | None = None,
     like: Sequence[str] = (),
     reject: Reject | None = None,
+    tags: str | None = None,
 ) -> Table:
     """Read the rows of a file, whatever its format.
 
@@ -63,6 +66,7 @@ def read_rows(
         names: of all columns of a table without a header.
         like: names of the columns of another table, for the case that this one has no header and as many cells.
         reject: is told of each bad row of a table, which is then left out.
+        tags: for files of words in columns, the one with the tags: its number or name; by default it is found.
 
     Raises:
         DataError: the file is damaged, has no rows, or does not look like the form that is asked for.
@@ -73,7 +77,7 @@ def read_rows(
     head = read_head(path)
     for reader in READERS:
         if form in (None, reader.form) and reader.looks_like(path, head):
-            return reader.read(path)
+            return reader.read(path, tags) if reader.has_columns else reader.read(path)
     if form not in (None, "table"):
         raise DataError(
             "other-form",

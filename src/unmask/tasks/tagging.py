@@ -43,6 +43,8 @@ class TaggingSettings(Settings):
     labels look like."""
     text_column: str = "text"
     """Key of the text in a row."""
+    label_column: str | None = None
+    """Column of the tags in a file of words in columns, its number or its name in CoNLL-U; by default it is found."""
     units: UnitRule = "runs"
     """Words of a text that comes without them: `runs` of letters and digits, `joined` with the marks inside them, or
     single `characters`; see `unmask.data.spans.units`."""
@@ -152,7 +154,6 @@ class Tagging(Task):
     @classmethod
     def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:
         """Collect the labels; see whether each word has one, and how texts without words are best cut."""
-        del named
         if table.form != "tagged":
             raise DataError(
                 "other-form",
@@ -172,7 +173,8 @@ class Tagging(Task):
         what = "labelled words" if scheme == "word" else "words and spans" if has_words else "spans of characters"
         notes = [f"texts with {what} | {len(counts)} labels: {kinds} | texts without words are cut into {rule}"]
         notes += _doubtful(table)
-        return Understood({"labels": sorted(counts), "scheme": scheme, "units": rule}, notes)
+        settings = {"labels": sorted(counts), "scheme": scheme, "units": rule}
+        return Understood(settings | {"label_column": named.get("label_column")}, notes)
 
     @classmethod
     def stratum(cls, row: Row, settings: Settings) -> str:

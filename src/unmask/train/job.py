@@ -123,7 +123,7 @@ def _table(file: Path, asked: ColumnSettings, form: Form | None, rejects: Reject
     """Rows of a file, of the named columns only where text and label are both named."""
     named = _named(asked)
     wanted = [*named.values()] if {"text_column", "label_column"} <= named.keys() else None
-    return read_rows(file, wanted, form, names=asked.names, reject=rejects)
+    return read_rows(file, wanted, form, names=asked.names, reject=rejects, tags=asked.label_column)
 
 
 def _choose(table: Table, asked: ColumnSettings) -> str:
@@ -161,7 +161,8 @@ def _filled(job: Job) -> list[str]:
 
 def _with_dev(job: Job, file: Path, asked: ColumnSettings, rejects: Rejects | None) -> Job:
     like, form = job.train.columns, job.train.form
-    dev = read_rows(file, _columns(job) or None, form, names=asked.names, like=like, reject=rejects)
+    columns, tags = _columns(job) or None, asked.label_column
+    dev = read_rows(file, columns, form, names=asked.names, like=like, reject=rejects, tags=tags)
     return replace(job, dev=dev)
 
 

@@ -157,7 +157,7 @@ def test_unknown_labels_and_rows_without_spans_are_named() -> None:
 
 def test_understand_chunks() -> None:
     understood = Tagging.understand(table([ROW | {"words": [(0, 4), (5, 8), (9, 12), (13, 17)]}]), {})
-    assert understood.settings == {"labels": ["LOC", "PER"], "scheme": "bio", "units": "joined"}
+    assert understood.settings == {"labels": ["LOC", "PER"], "scheme": "bio", "units": "joined", "label_column": None}
     made = TaggingSettings.model_validate(understood.settings)
     assert made.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert TaggingSettings.model_validate(made.model_dump()) == made
@@ -168,7 +168,7 @@ def test_understand_parts_of_speech_and_characters() -> None:
     words = [(0, 1), (1, 2)]
     row = {"text": "\u5317\u4eac", "words": words, "spans": [Span(0, 1, "N"), Span(1, 2, "V")]}
     understood = Tagging.understand(table([row]), {})
-    assert understood.settings == {"labels": ["N", "V"], "scheme": "word", "units": "characters"}
+    assert understood.settings == {"labels": ["N", "V"], "scheme": "word", "units": "characters", "label_column": None}
     assert TaggingSettings.model_validate(understood.settings).labels == ("N", "V")
 
 
