@@ -84,11 +84,12 @@ def test_rows_of_one_group_stay_together() -> None:
 
 
 def test_a_number_column_is_found_by_its_name_or_its_values() -> None:
-    rows = ("1,a b,c d,0.5,x", "2,e f,g h,4.25,y", "3,i j,k l,-1e2,x")
-    found = infer_columns(table("id,sentence1,sentence2,score,genre", *rows), is_number=True)
+    rows = ("1,a b,c d,3,0.5,x", "2,e f,g h,3,4.25,y", "3,i j,k l,4,-1e2,x")
+    found = infer_columns(table("id,sentence1,sentence2,words,score,genre", *rows), is_number=True)
     assert (found.text, found.pair, found.label) == ("sentence1", "sentence2", "score")
     assert (
-        infer_columns(table("id,sentence1,sentence2,gold points,genre", *rows), is_number=True).label == "gold points"
+        infer_columns(table("id,sentence1,sentence2,words,gold points,genre", *rows), is_number=True).label
+        == "gold points"
     )
     with pytest.raises(DataError, match="number in every row"):
         infer_columns(table("text,score", "a b,1", "c d,two"), is_number=True)

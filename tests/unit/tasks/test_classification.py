@@ -17,7 +17,8 @@ from unmask.errors import DataError, UsageError
 from unmask.evaluate import evaluate
 from unmask.predict import Predictor
 from unmask.tasks.base import Row
-from unmask.tasks.classification import Classification, ClassificationSettings, ClassPrediction
+from unmask.tasks.class_answers import ClassPrediction
+from unmask.tasks.classification import Classification, ClassificationSettings
 
 LONG = "the cat sat on the mat and looked at the moon " * 12
 
