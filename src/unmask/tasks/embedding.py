@@ -24,6 +24,7 @@ from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, ret
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
 from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
+from unmask.tasks.regression import number_of
 from unmask.tasks.text_rows import LongTexts, input_limit, inputs, truncated_share
 from unmask.tasks.vector_batches import (
     TextBatch,
@@ -35,7 +36,7 @@ from unmask.tasks.vector_batches import (
     mixed_states,
     same_texts,
 )
-from unmask.tasks.vector_columns import find_columns, score_of, split_numbers
+from unmask.tasks.vector_columns import find_columns, split_numbers
 from unmask.tokenizer.load import Tokenizer
 
 log = logging.getLogger("unmask")
@@ -335,7 +336,7 @@ class Embedding(Task):
 
     def _target(self, row: Row, where: object) -> float:
         column = self.settings.label_column
-        return 1.0 if self.objective != "scores" or column is None else self._cosine(score_of(row, column, where))
+        return 1.0 if self.objective != "scores" or column is None else self._cosine(number_of(row, column, where))
 
     def _cosine(self, score: float) -> float:
         low, high = self.settings.score_range
@@ -343,7 +344,7 @@ class Embedding(Task):
 
     def _gold(self, rows: Sequence[Row]) -> list[float]:
         column = str(self.settings.label_column)
-        return [score_of(row, column, row_number(at)) for at, row in enumerate(rows)]
+        return [number_of(row, column, row_number(at)) for at, row in enumerate(rows)]
 
     def _retrieve(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> tuple[Retrieval, list[str]]:
         """Rank the different second texts of all rows, and the negatives, for each first text."""

@@ -61,7 +61,12 @@ def check_layers(layers: Sequence[int], config: EncoderConfig) -> None:
 
 
 def mixed_states(task: Task, batch: Batch, layers: Sequence[int]) -> Tensor:
-    """Mean of the hidden states of some layers, (T, D)."""
+    """Mean of the hidden states of some layers, (T, D).
+
+    Raises:
+        UsageError: the network has no such layer.
+    """
+    check_layers(layers, task.config)
     states = task.encoder.hidden_states(
         batch.input_ids,
         batch.position_ids,

@@ -1,13 +1,12 @@
 """What a file of texts tells of their similarity: triplets, pairs, scored pairs, or nothing but texts."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from unmask.data.names import LABEL_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
 from unmask.data.rows import Table
 from unmask.errors import DataError
-from unmask.tasks.base import Row, text_of
+from unmask.tasks.regression import number_of
 
 _PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
 _NEGATIVE_NAMES = ("negative", "hard_neg", "hard_negative")
@@ -51,32 +50,9 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
         found |= _first(names, "negative_column", _NEGATIVE_NAMES) or _first(names, "label_column", _SCORE_NAMES)
     if "label_column" not in found:
         return found, [_told(found)]
-    scores = [score_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]
+    scores = [number_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]
     low, high = map(float, split_numbers(named.get("score_range", (min(0.0, *scores), max(scores)))))
     return found | {"score_range": (low, high)}, [_told(found) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
-
-
-def score_of(row: Row, column: str, where: object) -> float:
-    """The number in a column.
-
-    Raises:
-        DataError: it is none.
-    """
-    text = text_of(row, column, where)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(
-            "not-a-number",
-            f"the similarity in column '{column}' is no number",
-            place=where,
-            value=text,
-            remedy="write it as a number such as 3.8; of pairs that just belong together, name the two columns alone: "
-            "--data.text-column A --data.pair-column B",
-        )
-    return value
 
 
 def split_numbers(value: object) -> object:

@@ -206,7 +206,7 @@ def test_a_file_says_what_it_is(tmp_path: Path, header: str, named: dict, want: 
 def test_a_score_that_is_no_number_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("sentence1\tsentence2\tscore\na\tb\t1\nc\td\tnan\n")
-    with pytest.raises(DataError, match="is no number") as caught:
+    with pytest.raises(DataError, match="is not a number") as caught:
         Embedding.understand(read_table(path), {})
     assert caught.value.details["place"] == f"{path}:3"
 
@@ -235,7 +235,10 @@ def test_layers_that_the_network_lacks_are_refused() -> None:
     for layers in ((3,), (-4,), ()):
         with pytest.raises(UsageError, match="no such layer"):
             make(layers=layers)
-    make(layers=(-3, 2))
+    task = make(layers=(-3, 2))
+    task.settings = EmbeddingSettings(layers=(3,))  # as `unmask embed --layers 3` does
+    with pytest.raises(UsageError, match="no such layer"):
+        Predictor(task)(["one"])
 
 
 def test_fine_tuning_on_pairs_leaves_a_folder_that_embeds(tmp_path: Path) -> None:
