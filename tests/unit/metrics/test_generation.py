@@ -45,6 +45,12 @@ def test_texts_without_spaces_and_with_accents_are_cut_into_words() -> None:
     assert german.rouge1 == pytest.approx(100 * 2 / 3)
 
 
+def test_rouge_knows_no_case_and_bleu_does() -> None:
+    shouted = generation(["THE CAT SAT DOWN"], ["the cat sat down"])
+    assert shouted.rouge1 == pytest.approx(100)
+    assert shouted.bleu == 0
+
+
 def test_perfect_and_empty_texts() -> None:
     assert generation(REFERENCES, REFERENCES).chrf == pytest.approx(100)
     nothing = generation(["", "", ""], REFERENCES)
