@@ -124,11 +124,11 @@ class WindowFeatures(Features):
 
     Attributes:
         first: place of the text's first piece in `input_ids`.
-        count: pieces of the text.
+        pieces: characters of each of the text's pieces in the window, (m, 2) int32; windows share their memory.
     """
 
     first: int
-    count: int
+    pieces: np.ndarray
 
 
 class SpanQA(Task):
@@ -232,10 +232,9 @@ class SpanQA(Task):
         scores: dict[tuple[int, int], float] = {}
         for logits, one in zip(parts, features, strict=True):
             assert isinstance(one, WindowFeatures), "features of this task"
-            held = slice(one.first, one.first + one.count)
-            assert one.offsets is not None, "features of this task"
+            held = logits[one.first : one.first + len(one.pieces)]
             for span, score in best_stretches(
-                logits[held], one.offsets[held], longest=self.settings.max_answer_length, count=self.settings.n_best
+                held, one.pieces, longest=self.settings.max_answer_length, count=self.settings.n_best
             ):
                 span = bare(context, *span)
                 if span[0] < span[1]:
@@ -333,12 +332,11 @@ class SpanQA(Task):
             WindowFeatures(
                 input_ids=one.sequence.input_ids,
                 token_type_ids=one.sequence.token_type_ids if self.config.type_vocab_size > 1 else None,
-                offsets=one.sequence.offsets,
                 label=_label(one, span) if is_labelled else None,
                 num_truncated=lost * (number == 0),
                 row=at,
                 first=one.first,
-                count=one.end - one.start,
+                pieces=context.offsets[one.start : one.end],
             )
             for number, one in enumerate(shown)
         ]

@@ -94,7 +94,7 @@ def test_an_answer_in_a_long_text_is_learned_in_each_window_that_holds_it_and_fo
     assert 1 < len(holders) < len(features)
     for one in holders:
         low, high = one.label
-        assert LONG[one.offsets[low, 0] : one.offsets[high, 1]] == "Number 30"
+        assert LONG[one.pieces[low - one.first, 0] : one.pieces[high - one.first, 1]] == "Number 30"
     found = task.decode(perfect(features), features, asked)
     assert (found.answer, found.start, found.end) == ("Number 30", start, start + 9)
     assert found.truncated_share == 0.0
@@ -109,7 +109,7 @@ def test_an_answer_is_learned_exactly_where_all_of_it_is_in_the_window() -> None
     for first in starts:
         start, end = pieces.offsets[first, 0], pieces.offsets[first + 2, 1]
         for one in task.encode([row(LONG, (LONG[start:end], int(start)))], is_training=True):
-            held = [tuple(pair) for pair in one.offsets[one.first : one.first + one.count].tolist()]
+            held = [tuple(pair) for pair in one.pieces.tolist()]
             wanted = [tuple(pair) for pair in pieces.offsets[first : first + 3].tolist()]
             if set(wanted) <= set(held):
                 assert one.label.tolist() == [one.first + held.index(wanted[0]), one.first + held.index(wanted[2])]
@@ -122,7 +122,7 @@ def test_only_the_first_window_counts_where_texts_are_cut() -> None:
     (one,) = task.encode([row(LONG, ("Number 30", LONG.index("Number 30")))], is_training=True)
     assert one.label.tolist() == [0, 0]
     (whole,) = task.tokenizer.encode([LONG])
-    assert one.num_truncated == len(whole.ids) - one.count
+    assert one.num_truncated == len(whole.ids) - len(one.pieces)
     assert 0.8 < task.decode([np.zeros((len(one), 2), np.float32)], [one], row(LONG)).truncated_share < 1.0
 
 
@@ -145,7 +145,8 @@ def test_the_most_frequent_answer_is_learned_and_lost_ones_are_not() -> None:
     lost = row(tiny.STORY, ("tiger", -1))
     none = row(tiny.STORY)
     first, *_ = task.encode([several], is_training=True)
-    assert tiny.STORY[first.offsets[first.label[0], 0] : first.offsets[first.label[1], 1]] == "mat"
+    low, high = first.label - first.first
+    assert tiny.STORY[first.pieces[low, 0] : first.pieces[high, 1]] == "mat"
     assert {one.label.tolist()[0] for one in task.encode([lost], is_training=True)} == {IGNORED}
     assert {one.label.tolist()[0] for one in task.encode([none], is_training=True)} == {0}
     batch = task.collate(task.encode([lost], is_training=True))
@@ -228,7 +229,7 @@ def test_scores_are_the_official_ones_and_the_threshold_is_fitted() -> None:
 def perfect_gap(task: SpanQA, one: WindowFeatures, gap: float) -> list[np.ndarray]:
     """Logits for the pieces of " fine film", with "no answer" above them by `gap`."""
     logits = np.full((len(one), 2), -10.0, np.float32)
-    held = [at for at in range(one.first, one.first + one.count) if one.offsets[at, 0] >= 2]
+    held = [one.first + at for at, (start, _) in enumerate(one.pieces) if start >= 2]
     logits[held[0], 0] = logits[held[-1], 1] = 0.0
     logits[0] = gap / 2
     return [logits]
@@ -299,5 +300,5 @@ def test_rows_with_answers_are_written_as_json(capsys: pytest.CaptureFixture[str
 
 def test_a_text_without_pieces_has_no_answer(tasks: dict[str, SpanQA]) -> None:
     (one,) = tasks["bert"].encode([row("\x01\x02", ("\x01", 0))], is_training=True)
-    assert one.count == 0
+    assert len(one.pieces) == 0
     assert tasks["bert"].decode([np.zeros((len(one), 2), np.float32)], [one], row("\x01\x02")).answer == ""
