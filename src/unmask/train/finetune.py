@@ -230,6 +230,9 @@ class _Finetuning:
         if settings.balanced_sampling and len(set(job.strata(job.train))) < 2:
             log.warning("the rows have no classes that could be balanced: each epoch draws all of them")
         say_truncated(features)
+        rows = len(job.train.rows)
+        if len(features) > rows and not task.is_coupled:
+            log.info("%d rows make %d inputs: long texts are read in overlapping windows", rows, len(features))
         dev = job.dev.rows if job.dev is not None else []
         known = {tuple(task.texts(row, task.settings)) for row in job.train.rows}
         shared = sum(tuple(task.texts(row, task.settings)) in known for row in dev)
