@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from unmask.model.config import EncoderConfig
@@ -93,15 +92,15 @@ class Chain:
         size = len(emissions)
         before, behind = np.zeros_like(emissions), np.zeros_like(emissions)
         for at in range(size):
-            step = self.start if not at else logsumexp(before[at - 1][:, None] + self.transitions, axis=0)
+            step = self.start if not at else _log_sum(before[at - 1][:, None] + self.transitions, axis=0)
             before[at] = step + emissions[at]
         for at in reversed(range(size)):
-            is_last = at == size - 1
-            behind[at] = (
-                self.end if is_last else logsumexp(self.transitions + emissions[at + 1] + behind[at + 1], axis=1)
-            )
+            if at == size - 1:
+                behind[at] = self.end
+            else:
+                behind[at] = _log_sum(self.transitions + emissions[at + 1] + behind[at + 1], axis=1)
         total = before + behind
-        return np.exp(total - logsumexp(total, axis=1, keepdims=True)) if size else emissions
+        return np.exp(total - _log_sum(total, axis=1)[:, None]) if size else emissions
 
 
 def negative_log_likelihood(
@@ -129,6 +128,12 @@ def negative_log_likelihood(
             reached = torch.logsumexp(score[:going, :, None] + transitions, dim=1)
             score = reached + emissions[_places(firsts[:going] + step, tags)]
     return total - gold
+
+
+def _log_sum(values: np.ndarray, axis: int) -> np.ndarray:
+    """log(sum(exp(values))) along an axis; scipy's takes ten times as long for so few values."""
+    greatest = values.max(axis=axis, keepdims=True)
+    return (np.log(np.exp(values - greatest).sum(axis=axis, keepdims=True)) + greatest).squeeze(axis)
 
 
 def _places(indices: np.ndarray, like: Tensor) -> Tensor:
