@@ -70,6 +70,7 @@ def test_race_is_a_folder_of_articles(tmp_path: Path) -> None:
     table = read_choices(tmp_path / "train")
     assert [row["context"] for row in table.rows] == ["Text 1.", "Text 1.", "Text 2.", "Text 2."]
     assert [row["answer"] for row in table.rows] == [1, 0, 1, 0]
+    assert read_choices(write(tmp_path / "train.jsonl", race(1), race(2))).rows == table.rows
     assert table.rows[3] == {"context": "Text 2.", "question": "It is _ .", "choices": ["c", "d", "e"], "answer": 0}
 
 
