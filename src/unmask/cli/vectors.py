@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
+from pydantic import Field
 
 from unmask.cli import heavy, say
 from unmask.cli.study import progress
+from unmask.config import Settings
 from unmask.errors import UsageError
 from unmask.storage import write_text
 
@@ -91,19 +93,32 @@ def search(
             say(told if json else f"{hit.score:.4f}\t{place}\t{text}")
 
 
+class WordSettings(Settings):
+    """How words become vectors, and which of a set are asked."""
+
+    corpus: Path | None = None
+    """Texts, one a line, over whose contexts a word's vector is averaged; by default the word stands alone."""
+    max_occurrences: Annotated[int, Field(ge=1)] = 50
+    """Contexts of a word, at most."""
+    layers: tuple[int, ...] = ()
+    """Layers whose mean is taken, from 0 (what goes into the first) or from the end; by default all but 0."""
+    pieces: Literal["mean", "first"] = "mean"
+    """Mean of a word's pieces, or the first one."""
+    center: bool = False
+    """Take away from all vectors what they have in common."""
+    segment: bool = False
+    """Find Chinese words in the corpus with rjieba."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Take only so many pairs of each set, or questions of each category, evenly from first to last."""
+
+
 def probe_words(
     *sets: Path,
     model: Path,
-    corpus: Path | None = None,
-    max_occurrences: Count = 50,
-    layers: list[int] | None = None,
-    pieces: Literal["mean", "first"] = "mean",
-    center: bool = False,
-    segment: bool = False,
-    limit: Count | None = None,
     threads: int | None = None,
     output: Path | None = None,
     json: bool = False,
+    settings: Annotated[WordSettings, Parameter(name="*")] = WordSettings(),  # noqa: B008
 ) -> None:
     """Measure a model's word vectors: Spearman's correlation on scored pairs, accuracy of 3CosAdd on analogies.
 
@@ -112,13 +127,6 @@ def probe_words(
     Args:
         sets: Files, or folders of them: pairs such as WordSim, SimLex, MEN, RW; analogies such as Google's or CA8.
         model: Model folder.
-        corpus: Texts, one a line, over whose contexts a word's vector is averaged; by default the word stands alone.
-        max_occurrences: Contexts of a word, at most.
-        layers: Layers whose mean is taken, from 0 (what goes into the first) or from the end; by default all but 0.
-        pieces: Mean of a word's pieces, or the first one.
-        center: Take away from all vectors what they have in common.
-        segment: Find Chinese words in the corpus with rjieba.
-        limit: Take only so many pairs of each set, or questions of each category, evenly from first to last.
         threads: Threads on the CPU; by default one for each core.
         output: File to write all figures to, as JSON.
         json: Write one JSON object.
@@ -126,22 +134,22 @@ def probe_words(
     if not sets:
         raise UsageError("no-sets", "no set of words is named", remedy="unmask probe words FILE ... --model FOLDER")
     heavy("unmask.runtime:use_cpu")(threads)
-    read = [one for path in sets for one in heavy("unmask.study.similarity:read_sets")(path, limit=limit)]
+    read = [one for path in sets for one in heavy("unmask.study.similarity:read_sets")(path, limit=settings.limit)]
     task = heavy("unmask.study.search:open_embedder")(model).task
     words = sorted({word for one in read for word in one.words})
     found = heavy("unmask.study.similarity:static_vectors")(
         task,
         words,
-        corpus=corpus,
-        max_occurrences=max_occurrences,
-        layers=layers or range(1, task.config.num_hidden_layers + 1),
-        pooling=pieces,
-        segmenter=heavy("unmask.data.chinese:Rjieba")() if segment else None,
+        corpus=settings.corpus,
+        max_occurrences=settings.max_occurrences,
+        layers=settings.layers or range(1, task.config.num_hidden_layers + 1),
+        pooling=settings.pieces,
+        segmenter=heavy("unmask.data.chinese:Rjieba")() if settings.segment else None,
     )
-    scored = heavy("unmask.study.similarity:centred")(found) if center else found
+    scored = heavy("unmask.study.similarity:centred")(found) if settings.center else found
     scores = heavy("unmask.study.similarity:score_sets")(scored, read)
     log.info("%d of %d words have a vector", int((found.counts > 0).sum()), len(words))
-    figures = {"model": str(model), "corpus": str(corpus or ""), "center": center, "sets": list(map(asdict, scores))}
+    figures = {"model": str(model), **settings.model_dump(mode="json"), "sets": list(map(asdict, scores))}
     if output is not None:
         write_text(output, dumps(figures, indent=2, ensure_ascii=False) + "\n")
     if json:
