@@ -92,7 +92,9 @@ def test_stopped_and_resumed_is_bit_for_bit_the_same(
         with pytest.raises(InterruptedRunError):
             run(rows, tmp_path / "stopped", start, **AIDS[name])
     stopped_at(None)
-    assert is_same(straight, run(rows, tmp_path / "stopped", start, **AIDS[name]))
+    stopped = run(rows, tmp_path / "stopped", start, **AIDS[name])
+    assert is_same(straight, stopped)
+    assert curve(straight) == curve(stopped)
 
 
 @pytest.fixture
@@ -203,6 +205,12 @@ def test_dropout_of_the_encoder_can_be_chosen(rows: Path, start: Path, tmp_path:
     assert json.loads((done / "model/config.json").read_text())["hidden_dropout_prob"] == 0.4
 
 
-def curve(folder: Path) -> list[tuple[int, float]]:
+def curve(folder: Path) -> list[tuple[str, int, float]]:
+    """Losses of all steps and scores of all evaluations, the last of each."""
     lines = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
-    return [(line["step"], line["accuracy"]) for line in lines if line["event"] == "evaluation"]
+    found = {
+        (line["event"], line["step"]): line["loss" if line["event"] == "step" else "accuracy"]
+        for line in lines
+        if line["event"] in ("step", "evaluation")
+    }
+    return sorted((event, step, value) for (event, step), value in found.items())

@@ -113,6 +113,8 @@ def test_the_running_mean_is_what_is_evaluated_and_comes_and_goes() -> None:
             torch.testing.assert_close(value, mean[name], rtol=1e-5, atol=1e-7)
     for name, value in task.named_parameters():
         assert torch.equal(value, last[name]), name
+    for name, value in one.final_task().named_parameters():
+        torch.testing.assert_close(value, mean[name], rtol=1e-5, atol=1e-7)
 
 
 def test_a_spike_changes_no_weight_and_the_next_step_runs() -> None:
