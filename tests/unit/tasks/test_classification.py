@@ -1,5 +1,6 @@
 """Classification: labels, windows, several labels, weights, calibration and scores."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from unmask.predict import Predictor
 from unmask.tasks.base import Row
 from unmask.tasks.class_answers import ClassPrediction
 from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.train.finetune import finetune
 
 LONG = "the cat sat on the mat and looked at the moon " * 12
 
@@ -362,3 +364,20 @@ def test_ds12_uneven_classes_come_with_advice() -> None:
     notes = Classification.understand(table(labelled(*["no"] * 40, "yes")), {}).notes
     assert any("class_weights balanced" in note for note in notes)
     assert any("one row each ('yes')" in note for note in notes)
+
+
+def test_what_is_fitted_at_the_end_of_training_is_kept_in_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    texts = [(text, ["fine"]) for text in tiny.GOOD] + [(text, ["dull", "sad"]) for text in tiny.BAD]
+    lines = [json.dumps({"text": f"{text} {at}", "topics": names}) for at in range(6) for text, names in texts]
+    path.write_text("\n".join(lines))
+    small = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
+    given = {"epochs": 2, "model": small, "options": {"fit_thresholds": "true"}, "machine": {"dtype": "float32"}}
+    found = finetune(path, tmp_path / "run", given=(given,))
+    assert found.main_metric == "micro_f1"
+    predictor = Predictor.load(found.model)
+    settings = predictor.task.settings
+    assert settings.multi_label
+    assert settings.temperature == found.scores["temperature"] != 1.0
+    assert len(settings.thresholds) == 3
+    assert list(predictor([texts[0][0]])[0].scores) == ["dull", "fine", "sad"]
