@@ -105,6 +105,9 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
 def _example(task: Task) -> str:
     if task.name == "masked_lm":
         return json.dumps(f"The first {task.tokenizer.mask_token} of the day.")
+    asked = task.example("a text")
+    if not all(isinstance(asked[name], str) for name in task.text_columns):
+        return json.dumps(asked)
     return "(" + ", ".join('"a text"' for _ in task.text_columns) + ")" if len(task.text_columns) > 1 else '"a text"'
 
 

@@ -154,3 +154,8 @@ def test_what_a_file_is_and_which_rows_belong_together() -> None:
 def test_dropout_stands_only_before_the_last_layer() -> None:
     head = tiny.multiple_choice(head_dropout=0.3).head
     assert (head.dropout_before, head.dropout) == (0.0, 0.3)
+
+
+def test_the_example_of_the_model_card_can_be_asked() -> None:
+    task = tiny.multiple_choice()
+    assert len(Predictor(task)([task.example("a lovely film")])[0].scores) == 2
