@@ -95,7 +95,10 @@ def test_kept_vectors_are_used_until_file_or_settings_change(
         cached_vectors(predictor, texts, cache)
 
 
-def test_an_empty_text_names_its_line_and_leaves_no_file(folder: Path, file: Path, tmp_path: Path) -> None:
+def test_an_empty_text_names_its_line_and_leaves_no_file(
+    folder: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1)
     file.write_text("one\n \n")
     predictor, output = open_embedder(folder), tmp_path / "out" / "x.npy"
     with pytest.raises(DataError, match="empty") as caught:
