@@ -15,6 +15,7 @@ from unmask.data.tags import OUTSIDE, Scheme, TagSet, bad_tag, chunks_of, is_chu
 from unmask.errors import DataError
 
 DOCUMENT = "-DOCSTART-"
+JOINT = "\x02"
 MAX_COLUMNS = 10
 # With fewer documents than this, keeping each whole would leave no choice when a dev set is split off.
 MIN_DOCUMENTS = 10
@@ -101,6 +102,48 @@ def read_conll(path: Path, column: str | None = None) -> Table:
     return table_of(
         path, words, tags, [one.lines[0] for one in sentences], [one.document for one in sentences], has_chunks
     )
+
+
+def looks_like_joined(path: Path, head: str) -> bool:
+    """Whether each row holds a sentence whose words, and then its tags, are joined by the control character U+0002.
+
+    Args:
+        path: not looked at.
+        head: the file's first characters.
+    """
+    del path
+    first = head.split("\n", 2)[1:2]
+    return bool(first) and first[0].count(JOINT) > 0 and first[0].count("\t") == 1
+
+
+def read_joined(path: Path) -> Table:
+    """Read a header, and in each row the words of a sentence, a tab and their tags (the layout of ERNIE's MSRA files).
+
+    Args:
+        path: the file, compressed or not.
+
+    Raises:
+        DataError: a row has not as many words as tags, or a tag that is none; the line is named.
+    """
+    words, tags, lines = [], [], []
+    for number, line in enumerate(read_lines(path), 1):
+        if number == 1 or not line:
+            continue
+        forms, names = ([*cell.split(JOINT)] for cell in line.split("\t")) if line.count("\t") == 1 else ([], [""])
+        if len(forms) != len(names) or "" in forms:
+            raise DataError(
+                "ragged-row",
+                f"the row has {len(forms)} words and {len(names)} tags",
+                place=f"{path}:{number}",
+                expected="words joined by U+0002, a tab, as many tags joined by U+0002",
+            )
+        for name in names:
+            if not is_chunk_tag(name):
+                raise bad_tag(name, f"{path}:{number}")
+        words.append(forms)
+        tags.append(names)
+        lines.append(number)
+    return table_of(path, words, tags, lines, [0] * len(lines), has_chunks=True)
 
 
 def table_of(

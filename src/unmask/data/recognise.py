@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.data.choices import looks_like_choices, read_choices
-from unmask.data.conll import looks_like_conll, read_conll
+from unmask.data.conll import looks_like_conll, looks_like_joined, read_conll, read_joined
 from unmask.data.conllu import looks_like_conllu, read_conllu
 from unmask.data.files import kind, read_head
 from unmask.data.parallel import looks_like_parallel, read_parallel
@@ -43,6 +43,7 @@ READERS: tuple[Reader, ...] = (
     Reader("table", looks_like_parallel, read_parallel),
     Reader("tagged", looks_like_conllu, read_conllu, has_columns=True),
     Reader("tagged", looks_like_span_json, read_span_json),
+    Reader("tagged", looks_like_joined, read_joined),
     Reader("tagged", looks_like_conll, read_conll, has_columns=True),
 )
 

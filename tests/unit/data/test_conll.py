@@ -162,6 +162,17 @@ def test_bad_lines_are_named(tmp_path: Path, content: str, place: str, reason: s
     assert caught.value.details["place"] == (f"{path}{place}" if place else path)
 
 
+def test_rows_of_joined_words(tmp_path: Path) -> None:
+    content = "text_a\tlabel\n\u5317\x02\u4eac\x02\u597d\tB-LOC\x02I-LOC\x02O\n\u597d\x02\u7684\tO\x02O\n"
+    path = write(tmp_path / "dev.tsv", content)
+    table = read_rows(path)
+    assert (table.form, table.lines) == ("tagged", [2, 3])
+    assert (table.rows[0]["text"], found(table.rows[0])) == ("\u5317\u4eac\u597d", [("\u5317\u4eac", "LOC")])
+    with pytest.raises(DataError, match="3 words and 2 tags") as caught:
+        read_rows(write(path, content.replace("\x02O\n", "\n", 1)))
+    assert caught.value.details["place"] == f"{path}:2"
+
+
 def test_conllu_gives_the_original_text(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conllu", UD)
     assert looks_like_conllu(path, UD)
