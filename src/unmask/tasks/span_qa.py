@@ -20,6 +20,7 @@ from unmask.data.stretches import bare, best_stretches, excerpt, pieces_of
 from unmask.data.windows import Window, fixed_room, part, windows
 from unmask.errors import DataError
 from unmask.metrics.answers import AnswerScores, best_threshold, cmrc, squad
+from unmask.model.config import EncoderConfig
 from unmask.model.heads import TokenHead
 from unmask.model.segments import segment_logsumexp
 from unmask.tasks.base import (
@@ -34,7 +35,7 @@ from unmask.tasks.base import (
     row_number,
     text_of,
 )
-from unmask.tokenizer.load import Pieces
+from unmask.tokenizer.load import Pieces, Tokenizer
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -140,6 +141,12 @@ class SpanQA(Task):
     main_metric = "f1"
     form: ClassVar[Form] = "questions"
     settings: SpanQASettings
+
+    def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: SpanQASettings) -> None:
+        super().__init__(config, tokenizer, settings)
+        if settings.has_no_answers:
+            # the threshold is fitted behind training; until then F1 at 0 would choose the epoch that answers nothing
+            self.main_metric = "best_f1"
 
     @classmethod
     def understand(cls, table: Table, named: Mapping[str, str]) -> Understood:

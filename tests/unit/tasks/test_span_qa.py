@@ -219,6 +219,7 @@ def test_scores_are_the_official_ones_and_the_threshold_is_fitted() -> None:
     assert scores["f1"] == scores["exact"] == pytest.approx(1 / 3)
     assert (scores["has_answer_f1"], scores["no_answer_f1"]) == (1.0, 0.0)
     assert (scores["best_f1"], scores["best_threshold"]) == (1.0, -3.0)
+    assert (task.main_metric, tiny.span_qa().main_metric) == ("best_f1", "f1")
     assert task.row_scores(answers, rows) == [1.0, 0.0, 0.0]
     features = [task.encode([one]) for one in rows]
     parts = [perfect_gap(task, parts_of[0], gap) for parts_of, (_, gap) in zip(features, given, strict=True)]
