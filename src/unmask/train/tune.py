@@ -9,7 +9,7 @@ import logging
 import math
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,8 @@ def tune(
         return read_job(file, dev=dev, model=model, task=task, given=(*given, nested(values)))
 
     job, settings = job_of({})
-    space = default_space(settings) if asked.space is None else read_space(asked.space)
+    fixed = {name for layer in given for name, _ in _flat(layer)}
+    space = default_space(settings, without=fixed) if asked.space is None else read_space(asked.space)
     identity = {
         "inputs": job.inputs,
         "settings": settings.model_dump(mode="json", exclude=_FREE),
@@ -276,10 +277,15 @@ class _Search:
         return result
 
 
-def default_space(settings: FinetuneSettings) -> Space:
-    """The usual ranges, around the usual learning rate of the model at hand (Liu et al. 2019, table 10, and wider)."""
+def default_space(settings: FinetuneSettings, *, without: Collection[str] = ()) -> Space:
+    """The usual ranges, around the usual learning rate of the model at hand (Liu et al. 2019, table 10, and wider).
+
+    Args:
+        settings: that the search begins with.
+        without: names of settings that the user has fixed.
+    """
     lr = settings.optim.lr
-    return {
+    space: dict[str, Range | list[Any]] = {
         "optim.lr": Range(low=lr / 4, high=lr * 4, log=True),
         "batch_size": [8, 16, 32],
         "epochs": Range(low=2, high=10),
@@ -289,6 +295,7 @@ def default_space(settings: FinetuneSettings) -> Space:
         "hidden_dropout": Range(low=0.0, high=0.2),
         "head_dropout": Range(low=0.0, high=0.3),
     }
+    return {name: choices for name, choices in space.items() if name not in without}
 
 
 def read_space(path: Path) -> Space:

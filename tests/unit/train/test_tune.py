@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from safetensors.torch import load_file
 
@@ -14,7 +16,7 @@ from unmask.cli import main
 from unmask.config import load_recipe
 from unmask.errors import InterruptedRunError, NumericError, UsageError
 from unmask.train import tune as module
-from unmask.train.finetune import finetune
+from unmask.train.finetune import FinetuneResult, finetune, read_result
 from unmask.train.progress import Progress
 from unmask.train.settings import FinetuneSettings, TuneSettings
 from unmask.train.tune import Range, TuneResult, default_space, nested, read_space, tune
@@ -96,7 +98,7 @@ def test_an_interrupted_search_tries_what_an_undisturbed_one_tries(
     def showing(self: Progress, step: Any) -> None:
         show(self, step)
         shown.append(step)
-        if len(shown) in (2, 7):
+        if len(shown) in (4, 9):  # behind the first epoch of a trial
             if is_killed:  # nothing is saved
                 raise KeyboardInterrupt
             os.kill(os.getpid(), signal.SIGTERM)
@@ -106,6 +108,10 @@ def test_an_interrupted_search_tries_what_an_undisturbed_one_tries(
         with pytest.raises(KeyboardInterrupt if is_killed else InterruptedRunError):
             search(folder, tmp_path / "stopped", 3)
     assert search(folder, tmp_path / "stopped", 3).trials == straight.trials
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "stopped/study.log"))
+    study = optuna.load_study(study_name="unmask", storage=optuna.storages.JournalStorage(backend))
+    ended = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert [sorted(one.intermediate_values) for one in ended] == [[1, 2]] * 3, "what was reported before counts"
 
 
 def test_more_trials_go_on_with_the_same_search_and_another_one_is_refused(folder: Path, straight: TuneResult) -> None:
@@ -116,17 +122,22 @@ def test_more_trials_go_on_with_the_same_search_and_another_one_is_refused(folde
         search(folder, folder / "straight", 4, seed=1)
 
 
-def test_a_trial_below_the_median_ends_early(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_trial_below_the_median_ends_early_and_the_best_score_wins(folder: Path, tmp_path: Path, monkeypatch) -> None:
     asked: list[int] = []
 
     def is_hopeless(self: Any) -> bool:
         asked.append(self.number)
         return self.number == 1
 
+    def scored(run: Path) -> FinetuneResult:
+        return replace(read_result(run), scores={"accuracy": 0.1 + asked[-1]})
+
     monkeypatch.setattr("optuna.Trial.should_prune", is_hopeless)
+    monkeypatch.setattr(module, "read_result", scored)
     found = search(folder, tmp_path / "run", 3)
     assert [one.state for one in found.trials] == ["complete", "pruned", "complete"]
     assert asked == [0, 0, 1, 2, 2], "once behind each epoch"
+    assert (found.best.number, found.best.score) == (2, 2.1)
 
 
 def test_a_trial_that_diverges_is_no_end(folder: Path, tmp_path: Path) -> None:
@@ -164,6 +175,7 @@ def test_spaces() -> None:
     low, high = space["optim.lr"].low, space["optim.lr"].high
     assert low < FinetuneSettings().optim.lr < high
     assert space["epochs"] == Range(low=2, high=10)
+    assert default_space(FinetuneSettings(), without=["epochs", "seed"]).keys() == space.keys() - {"epochs"}
     assert nested({"a": 1, "b.c": 2, "b.d.e": 3}) == {"a": 1, "b": {"c": 2, "d": {"e": 3}}}
 
 
