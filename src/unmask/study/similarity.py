@@ -288,7 +288,8 @@ def _pairs(
 def _analogies(path: Path, name: str, rows: Iterator[Row], names: list[str], limit: int | None) -> Analogies:
     places = [names.index(one) for one in _ANALOGY_HEADERS] if names else [0, 1, 2, 3]
     kinds = next((names.index(one) for one in _TYPE_HEADERS if one in names), None)
-    questions, categories, category = [], [], ""
+    questions: list[tuple[str, str, str, str]] = []
+    categories, category = [], ""
     members: dict[str, list[int]] = {}
     for line, cells in rows:
         if cells[0] == ":":
