@@ -281,8 +281,8 @@ class SpanQA(Task):
     def fit_to_dev(
         self, parts: Sequence[Sequence[Any]], features: Sequence[Sequence[Features]], rows: Sequence[Row]
     ) -> Fitted:
-        """Fit the threshold of "no answer" to the best F1."""
-        if not self.settings.has_no_answers:
+        """Fit the threshold of "no answer" to the best F1, unless the user has set it."""
+        if not self.settings.has_no_answers or "null_threshold" in self.settings.model_fields_set:
             return Fitted()
         predictions = [self.decode(*one) for one in zip(parts, features, rows, strict=True)]
         return Fitted({"null_threshold": self._best_threshold(predictions, rows)[1]})
