@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unmask.cli import heavy, say
-from unmask.config import flags, load_recipe
+from unmask.config import flags
 from unmask.errors import UsageError
 from unmask.train.settings import FinetuneSettings
 
@@ -20,12 +20,11 @@ def suite(
     seeds: str = "0",
     only: list[str] | None = None,
     against: Path | None = None,
-    recipe: str | None = None,
     settings: Annotated[FinetuneSettings, Parameter(name="*")] = FinetuneSettings(),  # noqa: B008
 ) -> None:
     """Fine-tune and score a model on every set of a suite: glue, clue, squad, or one of your own in a TOML file.
 
-    The same command again goes on where it ended. A set whose files are not in DATA is left out, and said.
+    The same command again goes on where it ended; flags win over the suite's settings. A set whose files are not in DATA is left out, and said.
 
     Args:
         name: Name of a suite, or a TOML file.
@@ -35,13 +34,11 @@ def suite(
         seeds: Seeds of the runs, such as 0,1,2: the median and the range are reported.
         only: Name of one set; give it again for each further one. By default all.
         against: Output folder of the same suite with another model: is the difference more than chance?
-        recipe: Name of a recipe, or a TOML file; it wins over the suite's settings.
     """
     if not all(part.strip().isdecimal() for part in seeds.split(",")):
         raise UsageError(
             "bad-seeds", "the seeds are not whole numbers with commas between", place="--seeds", value=seeds
         )
-    layers = ([load_recipe(recipe, "finetune")] if recipe else []) + [flags(settings)]
     study = "unmask.study.suites:"
     outcomes = heavy(study + "run_suite")(
         heavy(study + "load_suite")(name),
@@ -50,7 +47,7 @@ def suite(
         model=model,
         seeds=[int(part) for part in seeds.split(",")],
         only=only or (),
-        given=tuple(layers),
+        given=(flags(settings),),
         against=against,
     )
     rows = [heavy(study + "HEAD"), *heavy(study + "table_of")(outcomes)]
