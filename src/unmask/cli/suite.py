@@ -24,7 +24,8 @@ def suite(
 ) -> None:
     """Fine-tune and score a model on every set of a suite: glue, clue, squad, or one of your own in a TOML file.
 
-    The same command again goes on where it ended; flags win over the suite's settings. A set whose files are not in DATA is left out, and said.
+    The same command again goes on where it ended; flags win over the suite's settings. A set whose files are not in
+    DATA is left out, and said.
 
     Args:
         name: Name of a suite, or a TOML file.
