@@ -70,7 +70,7 @@ def predict(
     rows = _rows(predictor.task, texts, pair or [], file, asked.names)
     while chunk := list(itertools.islice(rows, _CHUNK)):
         for (_, row), answer in zip(chunk, _answers(predictor, chunk), strict=False):
-            say(_record(row, answer) if json else _line(row, answer))
+            say(_record(row, answer) if json else _line(predictor.task.text_columns, row, answer))
 
 
 def evaluate(
@@ -212,7 +212,6 @@ def _record(row: dict[str, Any], answer: Any) -> dict[str, Any]:
     return {"input": row, **asdict(answer)}
 
 
-def _line(row: dict[str, Any], answer: Any) -> str:
+def _line(columns: tuple[str, ...], row: dict[str, Any], answer: Any) -> str:
     told: str = answer.summary()
-    texts = [value for value in row.values() if isinstance(value, str)]
-    return told if "\n" in told else "\t".join([told, *texts])
+    return told if "\n" in told else "\t".join([told, *(str(row[name]) for name in columns if name in row)])

@@ -72,7 +72,8 @@ class Run:
             wanted = settings.model_dump(mode="json", exclude_none=True) | {"inputs": inputs}
             stored = _completed(settings, tomllib.loads(config.read_text("utf-8")))
             stored |= {"inputs": storage.read_json(fingerprints)}
-            _refuse_other(folder, stored, wanted)
+            if self._events.is_file() or any((folder / "checkpoints").glob("*")):  # else nothing has begun
+                _refuse_other(folder, stored, wanted)
             _end_torn_line(self._events)
         elif any(path.name != ".lock" for path in folder.iterdir()):
             raise UsageError(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unmask.config import Settings
 from unmask.data.settings import Count, StreamSettings
@@ -233,6 +233,12 @@ class FinetuneSettings(Settings):
     """The network, when there is no model to start from."""
     machine: MachineSettings = MachineSettings()
     """Where to compute."""
+
+    @field_validator("options")
+    @classmethod
+    def _with_underscores(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """Names as flags write them, such as `doc-stride`, are those of the settings."""
+        return {name.replace("-", "_"): value for name, value in options.items()}
 
 
 class RepeatSettings(Settings):

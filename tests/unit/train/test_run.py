@@ -16,7 +16,7 @@ from unmask.runtime import Stop, machine
 from unmask.train.fit import Trainer
 from unmask.train.progress import Progress
 from unmask.train.run import Run, clock
-from unmask.train.settings import MachineSettings, OptimSettings, PretrainSettings
+from unmask.train.settings import FinetuneSettings, MachineSettings, OptimSettings, PretrainSettings
 
 INPUTS = {"corpus": "somewhere", "fingerprint": "abc"}
 
@@ -47,8 +47,8 @@ def test_going_on_equals_not_stopping_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def test_other_settings_or_inputs_are_refused_with_the_difference(tmp_path: Path) -> None:
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS):
-        pass
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        run.log("evaluation", step=1, loss=2.5)
     with pytest.raises(UsageError, match=r"seed 0 -> 5"), Run.open(tmp_path / "run", PretrainSettings(seed=5), INPUTS):
         pass
     other = INPUTS | {"fingerprint": "xyz"}
@@ -216,8 +216,8 @@ def test_events_of_steps_that_were_undone_do_not_count(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_older_version_goes_on_with_defaults_of_newer_settings(tmp_path: Path) -> None:
-    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS):
-        pass
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        run.log("evaluation", step=1, loss=2.5)
     config = tmp_path / "run" / "config.toml"
     kept = [line for line in config.read_text().splitlines() if not line.startswith(("z_loss", "spike_sigmas"))]
     config.write_text("\n".join(kept) + "\n")
@@ -225,3 +225,16 @@ def test_a_run_of_an_older_version_goes_on_with_defaults_of_newer_settings(tmp_p
         assert "z_loss" in config.read_text()
     with pytest.raises(UsageError, match=r"z_loss"), Run.open(tmp_path / "run", PretrainSettings(z_loss=1.0), INPUTS):
         pass
+
+
+def test_a_folder_whose_run_never_began_takes_other_settings(tmp_path: Path) -> None:
+    with Run.open(tmp_path, FinetuneSettings(epochs=1), {}):
+        pass
+    with Run.open(tmp_path, FinetuneSettings(epochs=2), {}) as run:
+        run.log("evaluation", step=1, accuracy=0.5)
+    with pytest.raises(UsageError, match="epochs 2 -> 3"), Run.open(tmp_path, FinetuneSettings(epochs=3), {}):
+        pass
+
+
+def test_options_may_be_named_as_flags_are() -> None:
+    assert FinetuneSettings(options={"doc-stride": 3, "n_best": 2}).options == {"doc_stride": 3, "n_best": 2}
