@@ -125,7 +125,7 @@ class OneLabel:
     def score(self, answers: Sequence[ClassPrediction], rows: Sequence[Row]) -> dict[str, Any]:
         """Accuracy with its interval, MCC, macro F1, calibration error, per-class scores and the confusion matrix.
 
-        Rows without an answer count as wrong; where there may be any, their share and the accuracy of the rest are told.
+        Rows without an answer count as wrong; where there may be any, coverage and accuracy of the others are told.
         """
         gold = [row[self.column] for row in rows]
         scores = asdict(classification(gold, [one.label or "" for one in answers], self.labels))

@@ -55,7 +55,7 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
     return found | {"score_range": (low, high)}, [_told(found) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
 
 
-def split_numbers(value: object) -> object:
+def split_numbers(value: Any) -> Any:
     """Numbers of a flag, `1,5`, apart; anything else as it is."""
     return value.split(",") if isinstance(value, str) else value
 
