@@ -18,6 +18,18 @@ _SCORED_ON = {
 }
 
 
+# What the field calls these tasks in a card's head.
+_PIPELINES = {
+    "classification": "text-classification",
+    "embedding": "sentence-similarity",
+    "masked_lm": "fill-mask",
+    "regression": "text-classification",
+    "seq2seq": "text2text-generation",
+    "span_qa": "question-answering",
+    "tagging": "token-classification",
+}
+
+
 def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> None:
     """Write `RUN/model`, whole or not at all.
 
@@ -49,12 +61,11 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
     steps = run.events("step")
     final = run.events("final")[-1]
     scores = {name: value for name, value in final["scores"].items() if isinstance(value, int | float)}
-    tags = {"masked_lm": "fill-mask", "classification": "text-classification", "embedding": "sentence-similarity"}
     shape = task.config
     lines = [
         "---",
         "library_name: unmask",
-        f"pipeline_tag: {tags.get(task.name, task.name)}",
+        f"pipeline_tag: {_PIPELINES.get(task.name, task.name)}",
         "tags: [roberta, unmask]",
         "---",
         "",

@@ -199,4 +199,4 @@ def _usual_lr(start: Model | None) -> float:
     if start is None:
         return SCRATCH_LR
     width = start.config.hidden_size
-    return 1e-5 if width >= 1024 else 2e-5 if width >= 768 else 5e-5 if width >= 512 else 1e-4
+    return 1e-5 if width >= 1024 else 2e-5 if width >= 768 else 5e-5 if width >= 512 else 3e-4

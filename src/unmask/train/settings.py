@@ -71,7 +71,7 @@ class FinetuneOptimSettings(OptimSettings):
     """AdamW for fine-tuning (Liu et al. 2019, table 10)."""
 
     lr: Annotated[float, Field(gt=0)] = 2e-5
-    """Peak learning rate; when it is not given it is chosen by the model's width, from 1e-5 to 1e-4 (ten times that
+    """Peak learning rate; when it is not given it is chosen by the model's width, from 1e-5 to 3e-4 (ten times that
     with LoRA), and printed."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay."""

@@ -207,7 +207,7 @@ SPAN_LINES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", SPAN_LINES, ids=lambda value: next(iter(set(value) - {"text"})))
+@pytest.mark.parametrize("value", SPAN_LINES, ids=lambda value: "-".join(value))
 @pytest.mark.parametrize("indent", [None, 2])
 def test_spans_in_json(tmp_path: Path, value: dict, indent: int | None) -> None:
     content = (json.dumps(value, indent=indent, ensure_ascii=False) + "\n") * 2
