@@ -139,6 +139,8 @@ class ZeroShot(Task):
         targets = self._targets(rows, place) if is_training else None
         longest = max(len(one.ids) for one in hypotheses)
         limit = input_limit(self, self.settings)
+        # One stride for all hypotheses, so that each class has the same windows.
+        reach = self.settings.model_copy(update={"stride": self.settings.stride or max(1, limit // 2)})
         has_types = self.config.type_vocab_size > 1
         return [
             Features(
@@ -153,7 +155,7 @@ class ZeroShot(Task):
             for one in inputs(
                 self.tokenizer,
                 (text, hypothesis),
-                self.settings,
+                reach,
                 max_length=limit - longest + len(hypothesis.ids),
             )
         ]

@@ -90,6 +90,20 @@ def test_the_windows_of_a_long_text_are_the_same_for_all_classes() -> None:
     assert answer.num_windows == count
 
 
+def test_every_class_has_the_same_windows_whatever_the_length_of_text_and_hypothesis() -> None:
+    task, counts = zero_shot(), set()
+    (piece,) = (one.ids for one in tiny.tokenizer().encode(["cat " * 10]))
+    for number in range(1, 5 * 10 * task.config.max_length // len(piece)):
+        row = {"text": "cat " * number}
+        features = task.encode([row])
+        shown = [one.input_ids.tolist() for one in features]
+        cut = [ids[: ids.index(tiny.tokenizer().sep_id)] for ids in shown]
+        assert cut[: len(cut) // 2] == cut[len(cut) // 2 :]
+        parts = [np.zeros(3, np.float32)] * len(features)
+        counts.add(task.decode(parts, features, row).num_windows)
+    assert counts >= {1, 2, 3, 4, 5}
+
+
 @pytest.mark.parametrize(
     ("labels", "places"),
     [
