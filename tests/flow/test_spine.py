@@ -71,8 +71,9 @@ def test_the_loss_falls_and_both_models_open_elsewhere(stages: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(stages / "finetune/model")
     text = "a fine and lovely film"
     logits = network(**tokenizer(text, return_tensors="pt")).logits
-    (ours,) = Predictor.load(stages / "finetune/model")([text])
-    theirs = logits.softmax(-1)[0].tolist()
+    predictor = Predictor.load(stages / "finetune/model")
+    (ours,) = predictor([text])
+    theirs = (logits / predictor.task.settings.temperature).softmax(-1)[0].tolist()
     assert list(ours.scores.values()) == pytest.approx(theirs, abs=1e-5)
     assert ours.label == network.config.id2label[logits.argmax().item()] == "good"
 

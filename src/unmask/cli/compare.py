@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
 
 from unmask.cli import heavy, say
 
@@ -14,7 +16,7 @@ def compare(
     *,
     file: Path,
     metric: str | None = None,
-    resamples: int = 1000,
+    resamples: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1000,
     examples: int = 5,
     json: bool = False,
 ) -> None:
@@ -25,7 +27,7 @@ def compare(
         second: The other one, for the same task.
         file: Labelled rows.
         metric: Score to compare by; by default the task's own.
-        resamples: Draws of the paired bootstrap.
+        resamples: Draws of the paired bootstrap; at most 200 for a score that is no mean over rows, such as MCC.
         examples: Rows to show that only one of the models has right.
         json: Write one JSON object, with all rows that differ.
     """

@@ -1,5 +1,6 @@
 """Two models on one labelled file: which is better, by how much, is it chance, and where do they differ."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from unmask.metrics.paired import Comparison, paired_bootstrap
 from unmask.predict import Predictor
 from unmask.tasks.base import Task
 
+log = logging.getLogger("unmask")
+
 _MODEL = "model"
+_FEWER = 200  # draws of a score that the task has to compute anew for each
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def compare(
         second: the other one; it has to be for the same task.
         file: labelled rows.
         metric: a score of the task; by default its main one.
-        resamples: of the paired bootstrap.
+        resamples: of the paired bootstrap; at most 200 for a score that is no mean of the rows' scores.
         seed: of the draws.
 
     Raises:
@@ -92,7 +96,10 @@ def compare(
         task.row_scores(result.predictions, table.rows)
         for task, result, table in zip(tasks, results, tables, strict=True)
     ]
-    score = _mean_scorer(row_scores, shared[name]) or _task_scorer(tasks, results, tables, name)
+    score = _mean_scorer(row_scores, shared[name])
+    if score is None:
+        score, resamples = _task_scorer(tasks, results, tables, name), min(resamples, _FEWER)
+        log.info("%s is no mean of rows: the task scores %d draws anew, which takes a while", name, resamples)
     return Compared(
         metric=name,
         comparison=paired_bootstrap(score, len(tables[0].rows), resamples=resamples, seed=seed),

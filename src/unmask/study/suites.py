@@ -5,7 +5,6 @@ A suite is a TOML file: `[settings]` for all tasks, and one `[tasks.NAME]` each 
 
 import json
 import logging
-import math
 import statistics
 import time
 import tomllib
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from unmask import pages, storage
 from unmask.config import Settings, resolve
-from unmask.errors import UsageError
+from unmask.errors import DataError, NumericError, UsageError
 from unmask.metrics.paired import paired_bootstrap
 from unmask.train.folds import SUMMARY, train_seeds
 from unmask.train.job import read_job
@@ -67,23 +66,23 @@ class Outcome:
         name: of the task.
         metric: that is reported.
         scores: one a seed; runs that had collapsed and were replaced are left out.
-        median: of the scores; NaN without any.
+        median: of the scores; `None` without any.
         num_collapsed: how many runs collapsed.
         seconds: that this call took for it; little for what was finished before.
         targets: published scores.
         missing: why it was not run; then there are no scores.
-        against: the same rows answered by another model, where one was given: its median, and p of the difference.
+        against: another model on the same rows, where one was given: its median, and p of the difference or None.
     """
 
     name: str
     metric: str = ""
     scores: tuple[float, ...] = ()
-    median: float = math.nan
+    median: float | None = None
     num_collapsed: int = 0
     seconds: float = 0.0
     targets: dict[str, float] = field(default_factory=dict)
     missing: str | None = None
-    against: tuple[float, float] | None = None
+    against: tuple[float, float | None] | None = None
 
 
 def suite_names() -> list[str]:
@@ -156,16 +155,20 @@ def run_suite(
         if only and name not in only:
             continue
         absent = [file for file in (task.train, task.dev) if not (data / file).is_file()]
-        if absent:
-            log.info("%s: left out, %s has no file %s", name, data, absent[0])
-            outcomes.append(Outcome(name, task.metric or "", targets=task.targets, missing=f"no file {absent[0]}"))
-        else:
-            log.info("== %s", name)
+        missing = f"no file {absent[0]}" if absent else None
+        log.info("== %s%s", name, f": left out, {missing} in {data}" if missing else "")
+        one = Outcome(name, task.metric or "", targets=task.targets, missing=missing)
+        if not missing:
             metric = {"metric": task.metric} if task.metric else {}
             layers = (suite.settings, task.settings, metric, *given)
-            outcomes.append(_run_task(name, task, data, output, model, seeds, layers))
-            if against is not None:
-                outcomes[-1] = replace(outcomes[-1], against=_against(output / name, against / name))
+            try:
+                one = _run_task(name, task, data, output, model, seeds, layers)
+            except (DataError, NumericError) as error:
+                log.warning("%s ends: %s", name, error)
+                one = replace(one, missing=f"failed: {error.reason}")
+        if against is not None and one.scores:
+            one = replace(one, against=_against(output / name, against / name, one.metric))
+        outcomes.append(one)
         _write(suite, outcomes, output)
     return outcomes
 
@@ -180,7 +183,9 @@ def _run_task(
     layers: tuple[dict[str, Any], ...],
 ) -> Outcome:
     start = time.perf_counter()
-    job, settings = read_job(data / task.train, dev=data / task.dev, model=model, task=task.task, given=layers)
+    job, settings = read_job(
+        data / task.train, dev=data / task.dev, model=model, task=task.task, given=layers, output=output / name
+    )
     done = train_seeds(job, settings, output / name, seeds, restart_collapsed=True)
     return Outcome(
         name,
@@ -193,16 +198,27 @@ def _run_task(
     )
 
 
-def _against(mine: Path, others: Path) -> tuple[float, float] | None:
-    """Median of the other model, and p of the difference of the rows' mean scores over the seeds."""
-    if not (others / SUMMARY).is_file():
-        return None
+def _against(mine: Path, others: Path, metric: str) -> tuple[float, float | None]:
+    """Median of the other model, and p of the difference where the score is a mean of rows; else None.
+
+    Raises:
+        UsageError: the other folder has no finished run of this task by this score, or of other rows.
+    """
+    summary = storage.read_json(others / SUMMARY) if (others / SUMMARY).is_file() else {}
+    if summary.get("metric") != metric:
+        raise UsageError(
+            "not-comparable",
+            f"there is no finished run of this set with the score '{metric}'",
+            place=others,
+            remedy="run the same suite with the other model first, and name its --output",
+        )
     first, second = _row_scores(others), _row_scores(mine)
-    median = float(storage.read_json(others / SUMMARY)["median"])
-    if first is None or second is None or len(first) != len(second):
-        return median, math.nan
+    if first is None or second is None or not np.isclose(first.mean(), summary["mean"]):
+        return float(summary["median"]), None
+    if len(first) != len(second):
+        raise UsageError("not-comparable", f"{len(first)} dev rows there, {len(second)} here", place=others)
     found = paired_bootstrap(lambda rows: (first[rows].mean(), second[rows].mean()), len(first))
-    return median, found.p_value
+    return float(summary["median"]), found.p_value
 
 
 def _row_scores(folder: Path) -> np.ndarray | None:
@@ -220,19 +236,19 @@ HEAD = ("task", "score", "median", "range", "seeds", "collapsed", "seconds", "ag
 def table_of(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     """One row a task, with the cells of `HEAD`, and one for the mean of the medians."""
     rows = [_row(one) for one in outcomes]
-    medians = [one.median for one in outcomes if one.scores]
+    medians = [one.median for one in outcomes if one.median is not None]
     if len(medians) > 1:
         rows.append(("mean", "", f"{statistics.fmean(medians):.4f}", *[""] * (len(HEAD) - 3)))
     return rows
 
 
 def _row(one: Outcome) -> tuple[str, ...]:
-    if one.missing:
-        return (one.name, one.metric, *[""] * (len(HEAD) - 3), one.missing)
+    if one.missing or one.median is None:
+        return (one.name, one.metric, *[""] * (len(HEAD) - 3), one.missing or "")
     compared = ""
     if one.against is not None:
         median, p_value = one.against
-        compared = f"{median:.4f}" + ("" if math.isnan(p_value) else f", p = {p_value:.3f}")
+        compared = f"{median:.4f}" + ("" if p_value is None else f", p = {p_value:.3f}")
     return (
         one.name,
         one.metric,
@@ -247,8 +263,13 @@ def _row(one: Outcome) -> tuple[str, ...]:
 
 
 def _write(suite: Suite, outcomes: Sequence[Outcome], output: Path) -> None:
+    """Write table and page; sets of the suite that this call did not run keep their earlier rows."""
     output.mkdir(parents=True, exist_ok=True)
-    content = {"about": suite.about, "outcomes": [asdict(one) for one in outcomes]}
-    storage.write_text(output / RESULTS, json.dumps(content, indent=1) + "\n")
-    parts = [f"<h1>{pages.escaped(suite.about)}</h1>", pages.table(table_of(outcomes), HEAD)]
+    path = output / RESULTS
+    earlier = storage.read_json(path)["outcomes"] if path.is_file() else []
+    known = {one["name"]: Outcome(**one) for one in earlier} | {one.name: one for one in outcomes}
+    ordered = [known[name] for name in suite.tasks if name in known]
+    content = {"about": suite.about, "outcomes": [asdict(one) for one in ordered]}
+    storage.write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    parts = [f"<h1>{pages.escaped(suite.about)}</h1>", pages.table(table_of(ordered), HEAD)]
     storage.write_text(output / "report.html", pages.page(suite.about, parts))

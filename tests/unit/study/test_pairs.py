@@ -53,7 +53,7 @@ def test_a_folder_is_read_with_its_fields(tmp_path: Path) -> None:
     [
         ('{"sentence_good": "a", "sentence_bad": " "}', "empty-text"),
         ('{"sentence_good": "a"}', "missing-value"),
-        ('{"sentence_good": "a", "sentence_bad": ["b"]}', "nested-value"),
+        ('{"sentence_good": "a", "sentence_bad": ["b"]}', "not-a-text"),
         ('{"sentence_good": "a", ', "bad-json"),
     ],
 )

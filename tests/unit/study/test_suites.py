@@ -67,6 +67,21 @@ def test_a_suite_runs_reports_and_goes_on(data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "one" / "seed-0" / "events.jsonl").read_bytes() == events
 
 
+def test_a_bad_set_does_not_end_the_others_and_one_alone_keeps_the_rows_of_all(data: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(data / "mine.toml"))
+    broken = suite.tasks["two"].model_copy(update={"train": "mine.toml"})
+    mixed = suite.model_copy(update={"tasks": {"two": broken, "one": suite.tasks["one"]}})
+    outcomes = run_suite(mixed, data, tmp_path, model=None)
+    assert (outcomes[0].missing or "").startswith("failed: ")
+    assert outcomes[1].scores
+    run_suite(mixed, data, tmp_path, model=None, only=("two",))
+    stored = json.loads((tmp_path / "results.json").read_text("utf-8"))["outcomes"]
+    assert [one["name"] for one in stored] == ["two", "one"]
+    assert stored[1]["scores"] == list(outcomes[1].scores)
+    with pytest.raises(UsageError, match="no finished run of this set"):
+        run_suite(mixed, data, tmp_path, model=None, only=("one",), against=tmp_path / "nothing")
+
+
 def test_the_command_takes_one_task(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["suite", str(data / "mine.toml"), str(data), "--output", str(tmp_path), "--only", "one", "--seeds", "3"]
     with pytest.raises(SystemExit) as ended:

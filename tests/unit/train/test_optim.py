@@ -102,8 +102,8 @@ def test_rates_fall_from_layer_to_layer() -> None:
 def test_whatever_stands_on_the_encoder_has_the_full_rate(name: str) -> None:
     task = MAKERS[name]()
     groups = groups_of(OptimSettings(layer_lr_decay=0.5), task)
-    factors = {group["lr_factor"] for name, group in groups.items() if not name.startswith("encoder.")}
-    assert factors == {1.0}
+    factors = {group["lr_factor"] for one, group in groups.items() if not one.startswith("encoder.")}
+    assert factors == {1.0} or (name == "embedding" and not factors), "sentence vectors have no head"
     assert groups["encoder.layers.1.up.weight"]["lr_factor"] == 0.5
 
 
