@@ -151,20 +151,14 @@ def cross_validate(
             takes the best fold's.
 
     Raises:
-        UsageError: fewer than two folds or more than there are rows, a dev file, or the folder holds something else.
+        UsageError: fewer than two folds or more than there are rows that may be parted, a dev file, or the folder holds
+            something else.
     """
     table = job.train
-    if job.dev is not None or not 2 <= num_folds <= len(table.rows):
-        raise UsageError(
-            "bad-folds",
-            f"{num_folds} folds of {len(table.rows)} rows" + (" and a dev file" if job.dev is not None else ""),
-            place="--folds",
-            expected="from 2 folds to as many as there are rows; the folds are each other's dev rows",
-        )
+    folds = _dealt(job, num_folds, settings.seed)
     parts: list[Part] = []
     results: list[FinetuneResult] = []
     records: list[dict[str, Any]] = []
-    folds = deal(job.strata(table), num_folds, seed=settings.seed, groups=job.groups(table))
     with _held(output):
         for number, held in enumerate(folds, 1):
             log.info("fold %d of %d", number, num_folds)
@@ -184,6 +178,21 @@ def cross_validate(
             run_job(whole, settings, output / "final")
             summary = replace(summary, kept="final")
         return _finish(output, summary)
+
+
+def _dealt(job: Job, num_folds: int, seed: int) -> list[list[int]]:
+    """Row numbers of each fold, none of which is empty."""
+    table = job.train
+    folds = deal(job.strata(table), num_folds, seed=seed, groups=job.groups(table)) if num_folds >= 2 else [[]]
+    if job.dev is not None or not all(folds):
+        raise UsageError(
+            "bad-folds",
+            f"{num_folds} folds of {len(table.rows)} rows" + (" and a dev file" if job.dev is not None else ""),
+            place="--folds",
+            expected="from 2 folds to as many as there are rows, those about one text counted as one; the folds are "
+            "each other's dev rows",
+        )
+    return folds
 
 
 def deal(
@@ -263,7 +272,9 @@ def _summary(kind: Literal["seeds", "folds"], metric: str, parts: list[Part], *,
 
 
 def _means(parts: list[Part]) -> dict[str, float]:
-    return {name: statistics.fmean(one.scores[name] for one in parts) for name in parts[0].scores}
+    """Each score over the folds that have it: a fold without questions that have no answer has no score of them."""
+    names = dict.fromkeys(name for one in parts for name in one.scores)
+    return {name: statistics.fmean(one.scores[name] for one in parts if name in one.scores) for name in names}
 
 
 def _finish(output: Path, summary: Summary) -> Summary:

@@ -138,6 +138,44 @@ def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path,
     assert len(Predictor.load(tmp_path / "run/model")(["a joy"])) == 1
 
 
+def questions_file(path: Path, answered: list[list[bool]]) -> Path:
+    """SQuAD 2.0 with one text for each list, and a question for each answer."""
+    texts = [
+        {
+            "context": f"Text {at} is red and long.",
+            "qas": [
+                {
+                    "id": f"{at}-{n}",
+                    "question": f"What is text {n}?",
+                    "is_impossible": not has,
+                    "answers": [{"text": "red", "answer_start": 10}] if has else [],
+                }
+                for n, has in enumerate(some)
+            ],
+        }
+        for at, some in enumerate(answered)
+    ]
+    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": texts}]}))
+    return path
+
+
+def test_a_score_that_one_fold_alone_has_is_its_mean(start: Path, tmp_path: Path) -> None:
+    file = questions_file(tmp_path / "q.json", [[True, False], [True, True]])
+    folds_of(file, start, tmp_path / "run", 2)
+    final = [line for line in lines_of(tmp_path / "run/final/events.jsonl") if line["event"] == "final"][-1]
+    folds = json.loads((tmp_path / "run/summary.json").read_text())["runs"]
+    known = [one["scores"]["no_answer_f1"] for one in folds if "no_answer_f1" in one["scores"]]
+    assert len(known) == 1
+    assert final["scores"]["no_answer_f1"] == known[0]
+
+
+def test_rows_of_one_group_count_once_against_the_folds(start: Path, tmp_path: Path) -> None:
+    file = questions_file(tmp_path / "q.json", [[True, False], [True, True]])
+    with pytest.raises(UsageError, match="3 folds of 4 rows"):
+        folds_of(file, start, tmp_path / "run", 3)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_best_fold_may_be_kept(rows: Path, start: Path, tmp_path: Path) -> None:
     summary = folds_of(rows, start, tmp_path / "run", 2, keep="best")
     assert summary.kept == summary.best
