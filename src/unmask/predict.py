@@ -123,12 +123,12 @@ class Predictor:
 
 def say_truncated(features: Sequence[Features]) -> bool:
     """Warn, with shares, when texts did not fit into the model; returns whether there were any."""
-    cut = [one.num_truncated for one in features if one.num_truncated]
+    cut = {one.row for one in features if one.num_truncated}
     if cut:
-        total = sum(len(one) + one.num_truncated for one in features)
+        lost, held = sum(one.num_truncated for one in features), sum(len(one) for one in features)
         log.warning(
             "%d of %d texts are longer than the model's input: %.1f %% of all tokens are cut off",
-            len(cut), len(features), 100 * sum(cut) / total,
+            len(cut), len({one.row for one in features}), 100 * lost / (lost + held),
         )  # fmt: skip
     return bool(cut)
 

@@ -84,8 +84,11 @@ def inputs(tokenizer: Tokenizer, texts: Sequence[Pieces], reach: Reach, *, max_l
     stride = reach.stride or max(1, max_length // 2)
     for one in windows(tokenizer, moving, max_length=max_length, stride=stride, fixed=fixed, is_last=is_last):
         tokens = one.sequence
-        held = int((tokens.sequence_ids == int(not is_last)).sum())
-        yield tokens if fixed is None else replace(tokens, num_truncated=len(fixed.ids) - held)
+        if fixed is None:
+            yield tokens
+        else:  # the lost end of the fixed text counts once a row
+            held = int((tokens.sequence_ids == int(not is_last)).sum())
+            yield replace(tokens, num_truncated=(len(fixed.ids) - held) * (one.start == 0))
 
 
 def truncated_share(features: Sequence[Features]) -> float:

@@ -136,14 +136,19 @@ def test_the_longer_text_of_a_pair_moves_and_the_other_stands_in_every_window(is
         assert one.num_truncated == 0
 
 
-def test_what_a_pair_of_long_texts_loses_is_counted() -> None:
+def test_what_a_pair_of_long_texts_loses_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
     task = classifier(pair_column="pair")
-    (answer,) = Predictor(task)([(LONG, LONG + LONG)])
-    assert 0.4 < answer.truncated_share < 0.9
-    cut = classifier(pair_column="pair", long_texts="cut")
-    (features,) = cut.encode([{"text": LONG, "pair": LONG}])
+    with caplog.at_level("WARNING", "unmask"):
+        answer, _ = Predictor(task)([(LONG, LONG + LONG), ("a", "b")])
     (pieces,) = tiny.tokenizer().encode([LONG])
-    assert features.num_truncated == 2 * len(pieces.ids) - (task.config.max_length - 4)
+    features = task.encode([{"text": LONG, "pair": LONG + LONG}])
+    lost = len(pieces.ids) - (task.config.max_length - 4) // 2
+    assert [one.num_truncated for one in features] == [lost] + [0] * (len(features) - 1)
+    assert answer.truncated_share == pytest.approx(lost / (lost + sum(len(one) for one in features)))
+    assert "1 of 2 texts are longer" in caplog.text
+    cut = classifier(pair_column="pair", long_texts="cut")
+    (whole,) = cut.encode([{"text": LONG, "pair": LONG}])
+    assert whole.num_truncated == 2 * len(pieces.ids) - (task.config.max_length - 4)
 
 
 # Answers
