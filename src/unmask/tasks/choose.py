@@ -60,11 +60,15 @@ def _is_score(table: Table, columns: list[str]) -> bool:
 
 
 def _is_text_to_text(table: Table, names: Mapping[str, str]) -> bool:
-    """Whether two columns are a text and what is to be made of it, by their names, or alone in a file without any."""
+    """Whether two columns are a text and what is to be made of it, by their names, or alone in a file without any.
+
+    Beside a column of labels they are not: an article with its title and its topic is to be classified.
+    """
     for source, targets in SOURCE_NAMES.items():
         for target in targets:
             if source in names and target in names:
-                return _is_varied(table, names[target])
+                is_labelled = any(name in names for name in LABEL_NAMES if name != target)
+                return not is_labelled and _is_varied(table, names[target])
     two = [name for name in table.columns if name.lower() in LANGUAGES or name.isdigit()]
     return len(two) == len(table.columns) == 2 and all(_is_varied(table, name) for name in two)
 

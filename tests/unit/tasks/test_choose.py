@@ -48,6 +48,7 @@ TEXTS = [[f"text {at}", f"short {at}"] for at in range(30)]
         ("text label", [*NUMBERS, ["a", "nan"]], "classification"),
         ("source target", TEXTS, "seq2seq"),
         ("title Text", TEXTS, "seq2seq"),
+        ("title text label", [[*row, "x"] for row in TEXTS], "classification"),
         ("source target", [["a", "x"], ["b", "y"]] * 9, "classification"),
         ("1 2", TEXTS, "seq2seq"),
         ("en zh", TEXTS, "seq2seq"),
