@@ -64,12 +64,13 @@ def debug_data(
 
 def _named(files: tuple[Path, ...], dev: Path | None, test: Path | None) -> dict[str, Path]:
     """The files by name: those of a folder and of the flags by their part, others by their own."""
-    found: dict[str, Path | None] = {}
+    found: dict[str, Path] = {}
     for number, file in enumerate(files):
         if file.is_dir():
             splits = heavy("unmask.data.recognise:find_splits")(file)
-            found |= {name: getattr(splits, name) for name in _NAMES}
+            named = {name: getattr(splits, name) for name in _NAMES}
         else:
-            found["train" if number == 0 else file.name] = file
-    found |= {name: path for name, path in (("dev", dev), ("test", test)) if path is not None}
-    return {name: path for name, path in found.items() if path is not None}
+            named = {"train" if number == 0 else file.name: file}
+        # files of one name from two folders are two files
+        found |= {str(path) if name in found else name: path for name, path in named.items() if path is not None}
+    return found | {name: path for name, path in (("dev", dev), ("test", test)) if path is not None}
