@@ -1,5 +1,6 @@
 """What is in a labelled file: the one door through which training, evaluation and prediction read rows."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from unmask.data.questions import looks_like_questions, read_questions
 from unmask.data.rows import Form, Reject, Table, read_table
 from unmask.data.span_json import looks_like_span_json, read_span_json
 from unmask.errors import DataError
+
+log = logging.getLogger("unmask")
 
 TRAIN_NAMES = ("train", "training")
 DEV_NAMES = ("dev", "val", "valid", "validation", "testa", "development")
@@ -130,7 +133,13 @@ def find_splits(folder: Path) -> Splits:
             expected="one file for training, and perhaps one each with dev and test in their names",
             remedy="name the file itself, and --dev FILE",
         )
-    dev, test = _named(files, DEV_NAMES), _named(files, TEST_NAMES)
+    # a file has one part: `dev.test.tsv` is no test file as well
+    dev = _named([path for path in files if path not in train], DEV_NAMES)
+    test = _named([path for path in files if path not in (*train, *dev)], TEST_NAMES)
+    for name, found in (("dev", dev), ("test", test)):
+        if len(found) > 1:
+            shown = ", ".join(path.name for path in found)
+            log.warning("%s: several files could be the %s file, so none is taken: %s", folder, name, shown)
     return Splits(train[0], dev[0] if len(dev) == 1 else None, test[0] if len(test) == 1 else None)
 
 

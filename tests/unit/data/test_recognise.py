@@ -49,6 +49,7 @@ def test_readers_are_asked_in_their_order_and_by_their_form(tmp_path: Path, monk
         (["train.csv", "validation.csv"], ("train.csv", "validation.csv", None)),
         (["TREC.train.all", "TREC.test.all"], ("TREC.train.all", None, "TREC.test.all")),
         (["train.tsv", "dev_a.tsv", "dev_b.tsv"], ("train.tsv", None, None)),
+        (["train_dev.tsv", "dev_test.tsv"], ("train_dev.tsv", "dev_test.tsv", None)),
     ],
 )
 def test_splits_are_found_by_their_names(tmp_path: Path, names: list[str], found: tuple[str | None, ...]) -> None:
@@ -56,6 +57,13 @@ def test_splits_are_found_by_their_names(tmp_path: Path, names: list[str], found
         (tmp_path / name).touch()
     splits = find_splits(tmp_path)
     assert tuple(path and path.name for path in (splits.train, splits.dev, splits.test)) == found
+
+
+def test_several_files_for_one_part_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv"):
+        (tmp_path / name).touch()
+    assert find_splits(tmp_path).dev is None
+    assert "dev_matched.tsv, dev_mismatched.tsv" in caplog.text
 
 
 @pytest.mark.parametrize(
