@@ -19,7 +19,7 @@ from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.rows import Table
-from unmask.errors import UsageError
+from unmask.errors import DataError, UsageError
 from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
@@ -71,7 +71,7 @@ class EmbeddingSettings(Settings):
     """Dropout of hidden states in training; by default the network's own, or 0.1 for SimCSE where it has none."""
     max_length: int | None = None
     """Longest input in tokens; by default the model's."""
-    stride: int | None = None
+    stride: int | None = Field(default=None, ge=1)
     """Pieces between the starts of two windows of a long text; by default half of the input."""
     long_texts: LongTexts = "window"
     """A text longer than the input: the mean of its windows' vectors, weighted by their tokens, or its beginning."""
@@ -120,7 +120,18 @@ class Embedding(Task):
     @classmethod
     def understand(cls, table: Table, named: Mapping[str, Any]) -> Understood:
         """Recognise triplets, pairs, scored pairs and plain texts by their columns."""
-        return Understood(*find_columns(table, named))
+        settings, notes = find_columns(table, named)
+        low, high = settings.get("score_range", (0.0, 1.0))
+        if low == high:
+            raise DataError(
+                "one-score",
+                f"all similarities are {low:g}, or the range of scores has no width",
+                place=table.path,
+                value=settings.get("label_column"),
+                expected="scores that differ: low ones for texts that are unlike, high ones for texts that are alike",
+                remedy="name another column, or the range: --options.score_range 0,5",
+            )
+        return Understood(settings, notes)
 
     @classmethod
     def texts(cls, row: Row, settings: Settings) -> list[str]:

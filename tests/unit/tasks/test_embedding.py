@@ -256,3 +256,17 @@ def test_fine_tuning_on_pairs_leaves_a_folder_that_embeds(tmp_path: Path) -> Non
 def _alone(ids: list[int], task: Embedding) -> tuple:
     batch = pack([Features(input_ids=np.array(ids, np.int32))], position_offset=task.config.position_offset)
     return batch.input_ids, batch.position_ids, Layout.of(batch.cu_seqlens)
+
+
+@pytest.mark.parametrize(("scores", "named"), [("000", {}), ("123", {"score_range": "2,2"})])
+def test_a_range_of_scores_has_a_width(tmp_path: Path, scores: str, named: dict[str, str]) -> None:
+    rows = "".join(f"a {score}\tb\t{score}\n" for score in scores)
+    (tmp_path / "rows.tsv").write_text("sentence1\tsentence2\tscore\n" + rows)
+    with pytest.raises(DataError) as caught:
+        Embedding.understand(read_table(tmp_path / "rows.tsv"), named)
+    assert caught.value.code == "one-score"
+
+
+def test_a_stride_goes_forward() -> None:
+    with pytest.raises(ValueError, match="stride"):
+        EmbeddingSettings(stride=0)
