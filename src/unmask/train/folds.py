@@ -5,6 +5,7 @@ RUN/dev-predictions.jsonl the answers that the summary's scores belong to, RUN/s
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import re
@@ -123,9 +124,10 @@ def train_seeds(
     parts: list[Part] = []
     with _held(output):
         for first in seeds:
-            for attempt in range(1 + restart_collapsed * MAX_RESTARTS):
-                seed = first + attempt * _NEXT_SEED
-                if attempt:
+            taken = {*seeds, *(one.seed for one in parts)}
+            others = (seed for seed in itertools.count(first + _NEXT_SEED, _NEXT_SEED) if seed not in taken)
+            for seed in (first, *itertools.islice(others, restart_collapsed * MAX_RESTARTS)):
+                if seed != first:
                     parts[-1] = replace(parts[-1], is_replaced=True)
                 log.info("seed %d", seed)
                 result = run_job(job, settings.model_copy(update={"seed": seed}), output / f"seed-{seed}")

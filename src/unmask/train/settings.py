@@ -257,6 +257,10 @@ class RepeatSettings(Settings):
     def _one_way(self) -> Self:
         if self.seeds is not None and self.folds is not None:
             raise ValueError("a run goes over seeds or over folds, not over both")
+        if self.restart_collapsed and self.seeds is None:
+            raise ValueError("--restart-collapsed needs --seeds: a single run has no other seeds to take")
+        if "keep" in self.model_fields_set and self.folds is None:
+            raise ValueError("--keep needs --folds: without them there is one model to keep")
         return self
 
     @property

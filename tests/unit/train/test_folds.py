@@ -115,6 +115,12 @@ def test_a_collapsed_seed_is_counted_and_replaced_a_few_times(rows: Path, start:
     assert (again.num_collapsed, len(again.runs)) == (1, 1)
 
 
+def test_no_seed_is_taken_twice(rows: Path, start: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "optim": {"lr": 1e-9}, "batch_size": 32}
+    summary = seeds_of(rows, start, tmp_path / "run", [0, 1000], restart=True, **settings)
+    assert [one.seed for one in summary.runs] == [0, 2000, 3000, 4000, 1000, 5000, 6000, 7000]
+
+
 def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path, start: Path, tmp_path: Path) -> None:
     summary = folds_of(rows, start, tmp_path / "run", 3)
     records = lines_of(tmp_path / "run/dev-predictions.jsonl")
@@ -196,12 +202,23 @@ def test_what_does_not_go_together_is_refused(rows: Path, start: Path, tmp_path:
         seeds_of(rows, start, tmp_path / "other", [1])
 
 
-@pytest.mark.parametrize("words", [["--seeds", "1;2"], ["--seeds", "1", "--folds", "2"]])
-def test_the_command_line_says_what_is_wrong(words: list[str], rows: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "1;2"], "seeds = '1;2'"),
+        (["--seeds", "1", "--folds", "2"], "over seeds or over folds"),
+        (["--restart-collapsed"], "needs --seeds"),
+        (["--restart-collapsed", "--folds", "2"], "needs --seeds"),
+        (["--keep", "best"], "needs --folds"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    words: list[str], said: str, rows: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["finetune", str(rows), *words])
     assert caught.value.code == 2
-    assert ("seeds = '1;2'" if len(words) == 2 else "over seeds or over folds") in capfd.readouterr().err
+    assert said in capfd.readouterr().err
 
 
 def test_what_counts_as_collapsed() -> None:
