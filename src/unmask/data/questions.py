@@ -23,6 +23,7 @@ log = logging.getLogger("unmask")
 COLUMNS = ("id", "title", "context", "question", "answers", "is_impossible")
 _SHOWN = 3
 _NESTED = re.compile(r'"(paragraphs|qas)"\s*:\s*\[|"context_text"\s*:')
+_ID = re.compile(r'"(?:query_)?id"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]]+)')
 _FLAT = re.compile(r'"answers"\s*:\s*[\[{]')
 _FORMS = (
     'SQuAD\'s {"data": [{"paragraphs": [{"context": ..., "qas": [...]}]}]}, or one question with its context a line'
@@ -65,6 +66,23 @@ class _Places:
                 more = f"\n  and {len(cases) - _SHOWN} more" * (len(cases) > _SHOWN)
                 shown = "".join(f"\n  line {case.removeprefix(f'{path}:')}" for case in cases[:_SHOWN])
                 log.warning("%s: %d of %d answers %s%s%s", path, len(cases), self.total, fate, shown, more)
+
+
+class _Lines:
+    """Lines of questions, found by their ids in the order of the text; behind one that is not found, the last known."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._line, self._position = text, 1, 0
+        self._places = _ID.finditer(text)
+
+    def of(self, given: object) -> int:
+        if given is not None:
+            literals = (json.dumps(given), json.dumps(given, ensure_ascii=False))
+            # the places are used up by the first id that is not there, so that the text is gone through once
+            found = next((one.start() for one in self._places if one[1] in literals), self._position)
+            self._line += self._text.count("\n", self._position, found)
+            self._position = found
+        return self._line
 
 
 def looks_like_questions(path: Path, head: str) -> bool:
@@ -144,14 +162,12 @@ def _questions(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, Any]
     if _NESTED.search(text) is None:
         yield from _flat_questions(path, text)
         return
-    line, position = 1, 0
+    lines = _Lines(text)
     for number, (title, paragraph, where) in enumerate(_paragraphs(path, text), 1):
         for index, entry in enumerate(_list(paragraph, f"{path}: {where}", "qas"), 1):
             asked = _dict(entry, f"{path}: {where}, question {index}")
             name = str(asked.get("id", asked.get("query_id", f"{number}-{index}")))
-            found = text.find(json.dumps(name, ensure_ascii=False), position)
-            if found >= 0:
-                line, position = line + text.count("\n", position, found), found
+            line = lines.of(asked.get("id", asked.get("query_id")))
             question = {"id": name, "title": title, "context": paragraph.get("context", paragraph.get("context_text"))}
             question |= {"question": asked.get("question", asked.get("query_text"))}
             question |= {key: asked[key] for key in ("answers", "is_impossible") if key in asked}
@@ -174,11 +190,22 @@ def _paragraphs(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any], st
 
 
 def _flat_questions(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    for number, (line, one) in enumerate(_flat_rows(path, text), 1):
+        row = _dict(one, f"{path}:{line}")
+        name = str(row.get("id", number))
+        yield line, f"{path}:{line}: question {name}", {"title": "", **row, "id": name}
+
+
+def _flat_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """Line and content of each row, of an array or of JSON Lines."""
+    if text.lstrip().startswith("["):
+        lines = _Lines(text)
+        for row in _parse(path, text):
+            yield lines.of(row.get("id") if isinstance(row, dict) else None), row
+        return
     for line, one in enumerate(text.split("\n"), 1):
         if one.strip():
-            row = _dict(_parse(path, one, line), f"{path}:{line}")
-            name = str(row.get("id", line))
-            yield line, f"{path}:{line}: question {name}", {"title": "", **row, "id": name}
+            yield line, _parse(path, one, line)
 
 
 def _answers(given: object, where: str) -> list[tuple[str, int | None]]:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,40 @@ def test_a_question_without_answers_is_not_one_that_has_none(tmp_path: Path) -> 
 def test_ids_that_stand_twice_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_questions(write(tmp_path / "train.json", squad(question(1), question(1))))
     assert "same id" in caplog.text
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_of_flat_questions_is_read(tmp_path: Path, indent: int | None) -> None:
+    rows = [{"context": CONTEXT} | question(number, ("Amazon", 4)) for number in range(3)]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    assert looks_like_questions(path, path.read_text())
+    table = read_questions(path)
+    assert [row["id"] for row in table.rows] == ["q0", "q1", "q2"]
+    lines = path.read_text().splitlines()
+    assert all(row["id"] in lines[line - 1] for row, line in zip(table.rows, table.lines, strict=True))
+
+
+def test_lines_of_questions_with_numbers_as_ids_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(squad(*(question(at) | {"id": at} for at in range(5, 12))), indent=1))
+    lines = path.read_text().splitlines()
+    assert [lines[line - 1].strip(" ,") for line in read_questions(path).lines] == [
+        f'"id": {at}' for at in range(5, 12)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["none", "number", "odd"])
+def test_the_text_is_gone_through_once_for_the_lines_of_all_questions(tmp_path: Path, kind: str) -> None:
+    rows = [question(at) for at in range(3000)]
+    for at, row in enumerate(rows):
+        del row["id"]
+        row |= {"none": {}, "number": {"id": at}, "odd": {"id": at}}[kind]
+    text = json.dumps(squad(*rows), indent=1)
+    text = text.replace('"id": 1\n', '"\\u0069d": 1\n') if kind == "odd" else text  # the same key for JSON alone
+    (tmp_path / "rows.json").write_text(text)
+    start = time.process_time()
+    table = read_questions(tmp_path / "rows.json")
+    assert time.process_time() - start < 0.4
+    last = text[: text.index('"id": 0')].count("\n") + 1 if kind == "odd" else table.lines[-1]
+    assert table.lines[-1] == last
