@@ -111,10 +111,14 @@ class Classification(Task):
         separator = named.get("label_separator", SEPARATOR)
         wanted = _is_true(named.get("multi_label"))
         classes = find_classes(table, columns.label, multi_label=wanted, separator=separator)
+        # Labels that the user names have an order of their own; a row with yet another one is refused by `encode`.
+        given = named.get("labels")
+        labels = tuple(given) if isinstance(given, list | tuple) else classes.labels
+        shares = dict(zip(classes.labels, classes.shares, strict=True))
         return Understood(
             {
-                "labels": classes.labels,
-                "class_shares": classes.shares,
+                "labels": labels,
+                "class_shares": tuple(shares.get(name, 0.0) for name in labels),
                 "multi_label": classes.is_multi_label,
                 "text_column": columns.text,
                 "pair_column": columns.pair,

@@ -358,6 +358,18 @@ def test_a_file_with_several_labels_is_understood() -> None:
     assert found.notes == ["text: body | label: topics | 2 classes, 1.67 a row: x, y"]
 
 
+def test_shares_stand_in_the_order_of_labels_that_are_named() -> None:
+    rows = labelled("bad", "bad", "bad", "good")
+    options = {"labels": ["good", "none", "bad"], "class_weights": "balanced"}
+    found = resolve(ClassificationSettings, Classification.understand(table(rows), options).settings, options)
+    assert (found.labels, found.class_shares) == (("good", "none", "bad"), (0.25, 0.0, 0.75))
+    task = classifier(found.labels, class_shares=found.class_shares, class_weights="balanced")
+    assert np.isfinite(losses(task, rows))
+    few = resolve(ClassificationSettings, Classification.understand(table(rows), {"labels": ["bad"]}).settings)
+    with pytest.raises(DataError, match=r"the label 'good' .* none of the model's classes .*\(1 rows\)"):
+        classifier(few.labels, class_shares=few.class_shares).encode(rows, is_training=True)
+
+
 def test_options_are_heard_before_the_classes_are_looked_for() -> None:
     rows = table(labelled("a;b", "b", "c", "a|b"))
     assert Classification.understand(rows, {"label_separator": ";"}).settings["labels"] == ("a", "a|b", "b", "c")
