@@ -64,7 +64,7 @@ class ClassificationSettings(Settings):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all classes."""
     calibrate: bool = True
-    """Fit `temperature` on the dev rows when training is done."""
+    """Fit `temperature` on the dev rows when training is done, unless it is set."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Divides the logits in use, so that probabilities mean what they say."""
     thresholds: Annotated[tuple[Share, ...], Listed] = (0.5,)
@@ -222,7 +222,7 @@ class Classification(Task):
         starts = np.cumsum([0, *(len(one) for one in parts[:-1])])
         gold = answers.targets(rows, row_number)
         found = Fitted()
-        if self.settings.calibrate:
+        if self.settings.calibrate and "temperature" not in self.settings.model_fields_set:
             heat = fit_temperature(lambda heat: answers.surprise(answers.probabilities(logits, starts, heat), gold))
             before = answers.calibration_error(answers.probabilities(logits, starts, 1.0), gold)
             found = Fitted({"temperature": heat}, {"temperature": heat, "calibration_error_before": before})

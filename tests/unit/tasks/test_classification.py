@@ -270,10 +270,11 @@ def test_the_temperature_of_several_labels_is_fitted_on_all_decisions() -> None:
     assert found.scores["calibration_error_before"] > 0.05
 
 
-def test_no_temperature_is_fitted_when_it_is_not_wanted() -> None:
-    task = classifier(calibrate=False)
+@pytest.mark.parametrize(("changes", "kept"), [({"calibrate": False}, 1.0), ({"temperature": 0.5}, 0.5)])
+def test_no_temperature_is_fitted_when_it_is_not_wanted(changes: dict[str, Any], kept: float) -> None:
+    task = classifier(**changes)
     result = evaluate(Predictor(task), table(labelled("bad", "good", "bad", "good")), fit=True)
-    assert task.settings.temperature == 1.0
+    assert task.settings.temperature == kept
     assert "temperature" not in result.scores
 
 
