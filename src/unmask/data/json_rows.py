@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,19 @@ from unmask.data.names import KNOWN_NAMES
 from unmask.data.sniff import refuse_binary, wrong_encoding
 from unmask.errors import DataError
 
+log = logging.getLogger("unmask")
+
 Placed = tuple[int, dict[str, Any] | DataError]
 _BLANK = " \t\r\n"
+_SHOWN = 5
 
 
 def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...], Iterator[Placed], tuple[str, ...]]:
     """Columns, rows and notes of a file of JSON objects; literals keep their text (`1.0`, `1e5`, `true`).
 
     Without `columns` those of the first row are read, but for those that hold an object there, or a null under a name
-    that is not known. A row may lack a key that holds a list in the first one: its list is empty.
+    that is not known. A row may lack a key that holds a list in the first one: its list is empty. Keys that the first
+    row lacks are not read, and that is told.
 
     Raises:
         DataError: the file is empty or damaged, or an array that is not JSON.
@@ -40,7 +46,29 @@ def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...
     if not seen:
         raise DataError("empty-file", "the file has no rows", place=path, expected="one JSON object on each line")
     note = f"{path.name}: not read, because the first row holds a null or an object there: {', '.join(odd)}"
-    return names, _rows(path, names, lists, itertools.chain(seen, objects)), (note,) if odd else ()
+    rows: Iterator[Placed] = itertools.chain(seen, objects)
+    rows = rows if columns else _watched(path, {*names, *odd}, rows)
+    return names, _rows(path, names, lists, rows), (note,) if odd else ()
+
+
+def _watched(path: Path, known: set[str], objects: Iterator[Placed]) -> Iterator[Placed]:
+    """The same objects; behind the last one, keys that are not known are told."""
+    counts: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for line, row in objects:
+        if not isinstance(row, DataError):
+            for name in row.keys() - known:
+                counts[name] += 1
+                first.setdefault(name, line)
+        yield line, row
+    if counts:
+        shown = ", ".join(f"{name} ({count:,} rows, first line {first[name]})" for name, count in _most(counts))
+        more = f" and {len(counts) - _SHOWN} more keys" * (len(counts) > _SHOWN)
+        log.warning("%s: not read, because the first row has no such key: %s%s", path, shown, more)
+
+
+def _most(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_SHOWN]
 
 
 def _is_odd(name: str, value: object) -> bool:

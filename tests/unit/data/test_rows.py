@@ -267,3 +267,13 @@ def test_bad_rows_may_be_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": ["a", None, "e"]}), path)
     assert read_table(path, reject=errors.append).lines == [1, 3]
+
+
+def test_keys_that_the_first_json_row_lacks_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b", "label": "x"}\n{"text": "c", "label": "y", "note": "n"}\n')
+    assert [*read_table(path).rows[1]] == ["text"]
+    assert "label (2 rows, first line 2), note (1 rows, first line 3)" in caplog.text
+    caplog.clear()
+    read_table(path, ["text"])
+    assert not caplog.text, "columns were named"
