@@ -93,7 +93,7 @@ def merge(vectors: Tensor, batch: TextBatch) -> Tensor:
 
 
 def same_texts(rows: Tensor, candidates: Tensor) -> Tensor:
-    """Candidates that are no wrong answers, for they are the same text as the row's own ones.
+    """Candidates that are no wrong answers: the same text as one of the row's own, or the pair of an equal text.
 
     Args:
         rows: numbers of the text and its pair, (R, 2).
@@ -103,6 +103,7 @@ def same_texts(rows: Tensor, candidates: Tensor) -> Tensor:
         (R, C) bool.
     """
     found = (rows[:, :, None] == candidates).any(dim=1)
+    found[:, : len(rows)] |= rows[:, :1] == rows[:, 0]
     found.fill_diagonal_(False)
     return found
 
