@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import re
 import shutil
 import statistics
@@ -20,7 +21,7 @@ import numpy as np
 
 from unmask import storage
 from unmask.data.order import permute
-from unmask.errors import UsageError
+from unmask.errors import NumericError, UsageError
 from unmask.train.finetune import FinetuneResult, run_job
 from unmask.train.job import Job
 from unmask.train.predictions import PREDICTIONS, read_records, write_records
@@ -41,7 +42,7 @@ class Part:
     Attributes:
         name: of its folder below the summary's.
         seed: of the run.
-        score: main metric on its dev rows.
+        score: main metric on its dev rows; NaN (`null` in the file) for a run whose loss was not finite.
         scores: all metrics that are one number.
         best_epoch: epoch whose weights were kept.
         collapsed: why the run counts as collapsed; `None` for one that has learned something.
@@ -59,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Summary:
-    """What all runs together say; replaced ones count in `num_collapsed` alone.
+    """What all runs together say; those replaced or without a score count in `num_collapsed` alone.
 
     Attributes:
         kind: `seeds` or `folds`.
@@ -95,7 +96,7 @@ class Summary:
             + (", replaced" if one.is_replaced else "")
             for one in self.runs
         ]
-        counted = len([one for one in self.runs if not one.is_replaced])
+        counted = len(_counted(self.runs))
         return [
             *lines,
             f"dev {self.metric} of {counted} {self.kind}: median {self.median:.4f}, range {self.low:.4f} to "
@@ -117,11 +118,13 @@ def train_seeds(
 
     Raises:
         UsageError: a seed is named twice, or the folder holds something else.
+        NumericError: the loss of every seed has become not finite; a single one counts as collapsed.
     """
     if len(set(seeds)) < len(seeds):
         raise UsageError("same-seed", "a seed is named twice", place="--seeds", value=",".join(map(str, seeds)))
     job = replace(job, inputs=job.inputs | {"split": f"seed {settings.seed}"})
     parts: list[Part] = []
+    metric, failure = "", None
     with _held(output):
         for first in seeds:
             taken = {*seeds, *(one.seed for one in parts)}
@@ -130,11 +133,21 @@ def train_seeds(
                 if seed != first:
                     parts[-1] = replace(parts[-1], is_replaced=True)
                 log.info("seed %d", seed)
-                result = run_job(job, settings.model_copy(update={"seed": seed}), output / f"seed-{seed}")
-                parts.append(_part(f"seed-{seed}", seed, result))
-                if not result.collapsed:
+                name = f"seed-{seed}"
+                try:
+                    result = run_job(job, settings.model_copy(update={"seed": seed}), output / name)
+                except NumericError as error:
+                    log.warning("seed %d has no end: %s", seed, error.reason)
+                    parts.append(Part(name, seed, math.nan, {}, 0, error.reason))
+                    failure = error
+                else:
+                    parts.append(_part(name, seed, result))
+                    metric = result.main_metric
+                if not parts[-1].collapsed:
                     break
-        summary = _summary("seeds", result.main_metric, parts, higher=job.kind.higher_is_better)
+        if failure is not None and all(math.isnan(one.score) for one in parts if not one.is_replaced):
+            raise failure
+        summary = _summary("seeds", metric, parts, higher=job.kind.higher_is_better)
         write_records(output / PREDICTIONS, read_records(output / summary.best / PREDICTIONS))
         return _finish(output, summary)
 
@@ -254,8 +267,13 @@ def _part(name: str, seed: int, result: FinetuneResult) -> Part:
     return Part(name, seed, result.main_score, numbers, result.best_epoch, result.collapsed)
 
 
+def _counted(parts: list[Part]) -> list[Part]:
+    """Runs that have a score and were not replaced."""
+    return [one for one in parts if not one.is_replaced and not math.isnan(one.score)]
+
+
 def _summary(kind: Literal["seeds", "folds"], metric: str, parts: list[Part], *, higher: bool) -> Summary:
-    counted = [one for one in parts if not one.is_replaced]
+    counted = _counted(parts)
     scores = [one.score for one in counted]
     best = (max if higher else min)(counted, key=lambda one: one.score).name
     return Summary(
@@ -282,5 +300,8 @@ def _means(parts: list[Part]) -> dict[str, float]:
 def _finish(output: Path, summary: Summary) -> Summary:
     """Put the kept model and the summary into their places."""
     copy_model(output / summary.kept / "model", output / "model")
-    storage.write_text(output / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
+    content = asdict(summary)
+    for one in content["runs"]:
+        one["score"] = None if math.isnan(one["score"]) else one["score"]
+    storage.write_text(output / SUMMARY, json.dumps(content, indent=1) + "\n")
     return summary

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from tests import tiny
 from unmask import Predictor, storage
 from unmask.cli import main
-from unmask.errors import UsageError
+from unmask.errors import NumericError, UsageError
+from unmask.train import folds
 from unmask.train.collapse import chance_level, entropy, why_collapsed
+from unmask.train.finetune import FinetuneResult
 from unmask.train.folds import Summary, cross_validate, deal, train_seeds
-from unmask.train.job import read_job
+from unmask.train.job import Job, read_job
+from unmask.train.settings import FinetuneSettings
 
 BASE: dict[str, Any] = {
     "epochs": 3,
@@ -119,6 +122,28 @@ def test_no_seed_is_taken_twice(rows: Path, start: Path, tmp_path: Path) -> None
     settings = {"epochs": 1, "optim": {"lr": 1e-9}, "batch_size": 32}
     summary = seeds_of(rows, start, tmp_path / "run", [0, 1000], restart=True, **settings)
     assert [one.seed for one in summary.runs] == [0, 2000, 3000, 4000, 1000, 5000, 6000, 7000]
+
+
+def test_a_seed_whose_loss_is_not_finite_counts_as_collapsed(
+    rows: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = folds.run_job
+
+    def wild(job: Job, settings: FinetuneSettings, output: Path) -> FinetuneResult:
+        optim = settings.optim.model_copy(update={"lr": 1e30, "max_grad_norm": 0.0} if settings.seed == 1 else {})
+        return train(job, settings.model_copy(update={"optim": optim}), output)
+
+    monkeypatch.setattr(folds, "run_job", wild)
+    settings = {"epochs": 8, "patience": 8, "batch_size": 2}
+    summary = seeds_of(rows, start, tmp_path / "run", [1, 5], **settings)
+    assert "loss nan" in str(summary.runs[0].collapsed)
+    assert (summary.num_collapsed, summary.best, summary.median) == (1, "seed-5", summary.runs[1].score)
+    assert "of 1 seeds" in summary.to_lines()[-1]
+    assert json.loads((tmp_path / "run/summary.json").read_text())["runs"][0]["score"] is None
+    more = seeds_of(rows, start, tmp_path / "run", [1], restart=True, **settings)
+    assert [(one.seed, one.is_replaced) for one in more.runs] == [(1, True), (1001, False)]
+    with pytest.raises(NumericError):
+        seeds_of(rows, start, tmp_path / "run", [1], **settings)
 
 
 def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path, start: Path, tmp_path: Path) -> None:
