@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -173,7 +173,10 @@ class Tagging(Task):
         what = "labelled words" if scheme == "word" else "words and spans" if has_words else "spans of characters"
         notes = [f"texts with {what} | {len(counts)} labels: {kinds} | texts without words are cut into {rule}"]
         notes += _doubtful(table)
-        settings = {"labels": sorted(counts), "scheme": scheme, "units": rule}
+        # Written out here, where it is known that these are names of spans: `E-mail` and `M` look like tags.
+        asked = named.get("scheme")
+        labels = tags_for(sorted(counts), asked if asked in get_args(Scheme) else scheme)
+        settings = {"labels": labels, "scheme": scheme, "units": rule}
         return Understood(settings | {"label_column": named.get("label_column")}, notes)
 
     @classmethod

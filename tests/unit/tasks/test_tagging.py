@@ -157,11 +157,25 @@ def test_unknown_labels_and_rows_without_spans_are_named() -> None:
 
 def test_understand_chunks() -> None:
     understood = Tagging.understand(table([ROW | {"words": [(0, 4), (5, 8), (9, 12), (13, 17)]}]), {})
-    assert understood.settings == {"labels": ["LOC", "PER"], "scheme": "bio", "units": "joined", "label_column": None}
+    tags = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    assert understood.settings == {"labels": tags, "scheme": "bio", "units": "joined", "label_column": None}
     made = TaggingSettings.model_validate(understood.settings)
     assert made.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert TaggingSettings.model_validate(made.model_dump()) == made
     assert "2 labels: PER 1, LOC 1" in understood.notes[0]
+
+
+@pytest.mark.parametrize("names", [("E-mail",), ("L", "M", "S")])
+@pytest.mark.parametrize("scheme", [None, "bio", "bioes", "io"])
+def test_labels_of_spans_that_look_like_tags_are_names(names: tuple[str, ...], scheme: str | None) -> None:
+    row = {"text": "世界人民", "words": None, "spans": [Span(at, at + 1, name) for at, name in enumerate(names)]}
+    options = {} if scheme is None else {"scheme": scheme}
+    understood = Tagging.understand(table([row]), options)
+    made = TaggingSettings.model_validate(understood.settings | options)
+    task = tagger(labels=made.labels, scheme=made.scheme, units="characters")
+    assert task.tagset.names == list(names)
+    assert [Span(one.start, one.end, one.label) for one in oracle(task, row).spans] == row["spans"]
+    assert TaggingSettings.model_validate(made.model_dump()) == made
 
 
 def test_understand_parts_of_speech_and_characters() -> None:
