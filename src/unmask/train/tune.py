@@ -12,9 +12,10 @@ import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomli_w
+from pydantic import model_validator
 
 from unmask import disk, storage
 from unmask.config import Settings, field_names, resolve
@@ -45,6 +46,14 @@ class Range(Settings):
     log: bool = False
     """Try each order of magnitude as often as the others."""
 
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"orders of magnitude need a low above 0, not {self.low}")
+        return self
+
 
 Space = Mapping[str, Range | list[Any]]
 
@@ -58,7 +67,7 @@ class Trial:
 
     Attributes:
         number: from 0.
-        state: `complete`, `pruned` or `fail` (its loss was not finite).
+        state: `complete`, `pruned` or `fail` (its loss was not finite, or its values do not go together).
         score: best dev score; `None` where it failed.
         values: of the settings searched.
     """
@@ -135,7 +144,7 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def job_of(values: dict[str, Any]) -> tuple[Job, FinetuneSettings]:
-        return read_job(file, dev=dev, model=model, task=task, given=(*given, nested(values)))
+        return read_job(file, dev=dev, model=model, task=task, given=(*given, nested(values)), output=output)
 
     job, settings = job_of({})
     fixed = {name for layer in given for name, _ in _flat(layer)}
@@ -218,25 +227,27 @@ class _Search:
         log.info("trial %d: %s", number, ", ".join(f"{name} {_short(value)}" for name, value in values.items()))
         for epoch, score in trial.user_attrs.get("reports", ()):
             trial.report(score, epoch)
-        state, score = self._run(trial, number, job_of(values))
+        state, score = self._run(trial, number, lambda: job_of(values))
         log.info("trial %d: %s%s", number, state, "" if score is None else f", {score:.4f}")
         trial.set_user_attr("end", {"state": state, "score": score})
         self._tell(trial.number, state, score)
         self._tidy()
 
-    def _run(self, trial: "optuna.Trial", number: int, job: tuple[Job, FinetuneSettings]) -> tuple[str, float | None]:
+    def _run(
+        self, trial: "optuna.Trial", number: int, job_of: Callable[[], tuple[Job, FinetuneSettings]]
+    ) -> tuple[str, float | None]:
         """State and score of a trial."""
         folder, better = self.folder(number), max if self.study.direction.name == "MAXIMIZE" else min
         scores = [score for _, score in trial.user_attrs.get("reports", ())]
-        epochs = run_epochs(*job, folder)
         try:
+            epochs = run_epochs(*job_of(), folder)
             for epoch in epochs:
                 trial.report(epoch.score, epoch.epoch)
                 scores.append(epoch.score)
                 if trial.should_prune():
                     epochs.close()
                     return "pruned", better(scores)
-        except NumericError as error:
+        except (NumericError, UsageError) as error:
             log.warning("trial %d failed: %s", number, error.reason)
             return "fail", None
         return "complete", read_result(folder).main_score
@@ -310,7 +321,7 @@ def read_space(path: Path) -> Space:
         raise UsageError("bad-space", f"the search space cannot be read: {error}", place=path) from None
     space: dict[str, Range | list[Any]] = {}
     for name, value in _flat(content):
-        if name not in _NAMES:
+        if name not in _NAMES and not name.startswith("options."):
             near = difflib.get_close_matches(name, _NAMES, n=1)
             raise UsageError(
                 "unknown-setting",

@@ -152,6 +152,26 @@ def test_a_trial_that_diverges_is_no_end(folder: Path, tmp_path: Path) -> None:
         tune(folder / "rows.jsonl", tmp_path / "none", asked, model=folder / "start", given=given)
 
 
+def test_values_that_do_not_go_together_are_a_failed_trial_and_options_may_vary(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_text("[options]\nstride = [0, 4]\n")
+    asked = TuneSettings(trials=4, space=tmp_path / "space.toml")
+    given = ({**BASE, "epochs": 1},)
+    found = tune(folder / "rows.jsonl", tmp_path / "run", asked, model=folder / "start", given=given)
+    assert {(one.state, one.values["options.stride"]) for one in found.trials} == {("complete", 4), ("fail", 0)}
+    assert load_recipe(str(found.recipe), "finetune")["options"] == {"stride": 4}
+
+
+def test_rows_left_out_are_listed_beside_the_search(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text((folder / "rows.jsonl").read_text() + '{"text": "", "label": "good"}\n')
+    (tmp_path / "out").mkdir()
+    given = ({**BASE, "epochs": 1, "data": {"skip_bad": True}},)
+    asked = TuneSettings(trials=1, space=folder / "space.toml")
+    tune(tmp_path / "rows.jsonl", tmp_path / "out/run", asked, model=folder / "start", given=given)
+    assert (tmp_path / "out/run.rejects").is_file()
+    assert not list(tmp_path.glob("*.rejects"))
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
@@ -161,6 +181,8 @@ def test_a_trial_that_diverges_is_no_end(folder: Path, tmp_path: Path) -> None:
         ("batch_size = 8", "neither a range nor a list"),
         ("batch_size = []", "neither a range nor a list"),
         ("batch_size = {low = 1}", "high"),
+        ("batch_size = {low = 16, high = 8}", "low 16 is above high 8"),
+        ("batch_size = {low = 0, high = 8, log = true}", "above 0"),
         ("batch_size = {low = 1, high = 2, step = 3}", "unknown setting 'step'"),
     ],
 )
