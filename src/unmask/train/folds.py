@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unmask import storage
+from unmask.config import Settings, resolve
 from unmask.data.order import permute
 from unmask.errors import NumericError, UsageError
 from unmask.train.finetune import FinetuneResult, run_job
@@ -32,6 +33,8 @@ log = logging.getLogger("unmask")
 SUMMARY = "summary.json"
 MAX_RESTARTS = 3
 _NEXT_SEED = 1000
+# Sizes and fitted settings that stand among the scores.
+_NO_SCORE = re.compile(r"questions$|^temperature$|^best_threshold$|^calibration_error_before$")
 _OWN = re.compile(rf"(seed|fold)-\d+|final|model|\..*|{re.escape(SUMMARY)}|{re.escape(PREDICTIONS)}")
 
 
@@ -162,8 +165,8 @@ def cross_validate(
         settings: of each run.
         output: the folder of all runs.
         num_folds: parts of the rows.
-        keep: `all` trains the model to keep on all rows, as many epochs as the folds' best ones, in the median; `best`
-            takes the best fold's.
+        keep: `all` trains the model to keep on all rows, as many epochs as the folds' best ones, in the median, and
+            gives it the medians of what they have fitted, such as a temperature; `best` takes the best fold's.
 
     Raises:
         UsageError: fewer than two folds or more than there are rows that may be parted, a dev file, or the folder holds
@@ -189,7 +192,9 @@ def cross_validate(
         if keep == "all":
             last = round(statistics.median(one.best_epoch for one in results))
             log.info("all rows, %d epochs", last)
-            whole = replace(job, last_epoch=last, estimate=_means(parts), inputs=job.inputs | {"folds": str(num_folds)})
+            options = with_medians(job.options, [one.model for one in results])
+            inputs = job.inputs | {"folds": str(num_folds)}
+            whole = replace(job, options=options, last_epoch=last, estimate=_means(parts), inputs=inputs)
             run_job(whole, settings, output / "final")
             summary = replace(summary, kept="final")
         return _finish(output, summary)
@@ -293,8 +298,28 @@ def _summary(kind: Literal["seeds", "folds"], metric: str, parts: list[Part], *,
 
 def _means(parts: list[Part]) -> dict[str, float]:
     """Each score over the folds that have it: a fold without questions that have no answer has no score of them."""
-    names = dict.fromkeys(name for one in parts for name in one.scores)
+    names = dict.fromkeys(name for one in parts for name in one.scores if not _NO_SCORE.search(name))
     return {name: statistics.fmean(one.scores[name] for one in parts if name in one.scores) for name in names}
+
+
+def with_medians(options: Settings, models: list[Path]) -> Settings:
+    """Settings of a task with what the folds have fitted, number by number in the median.
+
+    Args:
+        options: that the folds began with; only what differs from them was fitted.
+        models: model folders of the folds.
+    """
+    given = options.model_dump(mode="json")
+    found = [storage.read_json(model / "unmask.json")["meta"]["task"]["settings"] for model in models]
+    fitted: dict[str, Any] = {}
+    for name, value in given.items():
+        values = [one[name] for one in found]
+        if any(one != value for one in values):
+            if all(isinstance(one, int | float) for one in values):
+                fitted[name] = statistics.median(values)
+            elif all(isinstance(one, list) for one in values):
+                fitted[name] = [statistics.median(some) for some in zip(*values, strict=True)]
+    return resolve(type(options), options.model_dump(), fitted)
 
 
 def _finish(output: Path, summary: Summary) -> Summary:

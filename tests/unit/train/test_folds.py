@@ -15,6 +15,7 @@ from tests import tiny
 from unmask import Predictor, storage
 from unmask.cli import main
 from unmask.errors import NumericError, UsageError
+from unmask.tasks.classification import Classification
 from unmask.train import folds
 from unmask.train.collapse import chance_level, entropy, why_collapsed
 from unmask.train.finetune import FinetuneResult
@@ -57,6 +58,11 @@ def seeds_of(
 def folds_of(rows: Path, start: Path, output: Path, num_folds: int, keep: Any = "all") -> Summary:
     job, chosen = read_job(rows, model=start, given=(BASE,), is_split=False)
     return cross_validate(job, chosen, output, num_folds, keep=keep)
+
+
+def fitted_in(run: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((run / "model/unmask.json").read_text())["meta"]["task"]["settings"]
+    return settings
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -165,8 +171,25 @@ def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path,
     assert final["best_epoch"] == median
     assert final["scores"]["accuracy"] == pytest.approx(summary.mean)
     assert summary.kept == "final"
+    heats = [fitted_in(tmp_path / f"run/fold-{number}")["temperature"] for number in range(1, 4)]
+    assert len(set(heats)) == 3
+    assert fitted_in(tmp_path / "run/final")["temperature"] == fitted_in(tmp_path / "run")["temperature"]
+    assert fitted_in(tmp_path / "run")["temperature"] == pytest.approx(statistics.median(heats))
+    assert final["scores"].keys() & {"temperature", "calibration_error_before"} == set()
     assert "Means over the folds" in (tmp_path / "run/model/README.md").read_text()
     assert len(Predictor.load(tmp_path / "run/model")(["a joy"])) == 1
+
+
+def test_thresholds_are_medians_class_by_class(tmp_path: Path) -> None:
+    options = Classification.settings_class(
+        labels=["a", "b"], multi_label=True, text_column="text", fit_thresholds=True
+    )
+    for number, pair in enumerate([[0.1, 0.9], [0.2, 0.3], [0.6, 0.5]]):
+        settings = options.model_dump(mode="json") | {"thresholds": pair}
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/unmask.json").write_text(json.dumps({"meta": {"task": {"settings": settings}}}))
+    found = folds.with_medians(options, [tmp_path / f"{number}" for number in range(3)])
+    assert found == options.model_copy(update={"thresholds": (0.2, 0.5)})
 
 
 def questions_file(path: Path, answered: list[list[bool]]) -> Path:
