@@ -5,7 +5,7 @@ The network has no head: what is saved is an encoder. Similarity is always the c
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.rows import Table
 from unmask.errors import DataError, UsageError
-from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity
+from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity, unit
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
 from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
@@ -367,7 +367,12 @@ class Embedding(Task):
         places = {text: at for at, text in enumerate(known)}
         targets = np.array([places[row[str(self.settings.pair_column)]] for row in rows])
         queries = np.array([one.vector for one in predictions], np.float32)
-        return retrieval(queries, np.array(list(known.values()), np.float32), targets), list(known)
+        candidates = np.array(list(known.values()), np.float32)
+        right: dict[str, set[int]] = {}
+        for row, target in zip(rows, targets, strict=True):
+            right.setdefault(row[self.settings.text_column], set()).add(int(target))
+        others = [[*right[row[self.settings.text_column]]] for row in rows]
+        return _without_others(retrieval(queries, candidates, targets), queries, candidates, targets, others), [*known]
 
     def _warn_once(self) -> None:
         if not self._is_tuned:
@@ -393,3 +398,30 @@ class Embedding(Task):
                 "--max-tokens is cut, and then each row meets fewer",
                 num_rows - 1,
             )
+
+
+def _without_others(
+    found: Retrieval,
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    targets: np.ndarray,
+    right: Sequence[Sequence[int]],
+) -> Retrieval:
+    """Ranks for which other right answers of a query are no wrong ones; `right` has all its right candidates."""
+    ranks, nearest = found.ranks.copy(), found.nearest.copy()
+    left, normed = unit(queries), unit(candidates)
+    for at, answers in enumerate(right):
+        if len(answers) > 1:
+            near = normed @ left[at]
+            own = near[targets[at]]
+            near[answers] = -np.inf
+            ranks[at] = 1 + (near >= own).sum()
+            nearest[at] = near.argmax() if len(answers) < len(near) else -1
+    return replace(
+        found,
+        mrr=float((1 / ranks).mean()),
+        recall_at_1=float((ranks == 1).mean()),
+        recall_at_10=float((ranks <= 10).mean()),
+        nearest=nearest,
+        ranks=ranks,
+    )

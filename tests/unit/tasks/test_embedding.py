@@ -16,7 +16,7 @@ from unmask.errors import DataError, UsageError
 from unmask.model.layout import Layout
 from unmask.predict import Predictor, build_task
 from unmask.tasks.base import Row
-from unmask.tasks.embedding import Embedding, EmbeddingSettings
+from unmask.tasks.embedding import Embedding, EmbeddingSettings, TextVectors
 from unmask.train.finetune import finetune
 
 TRIPLETS = [
@@ -164,7 +164,8 @@ def test_pairs_are_scored_by_retrieval_among_different_texts() -> None:
     ranks, triplets = [], []
     for row, one in zip(rows, answers, strict=True):
         own = cosine(one.vector, known[row["pair"]])
-        ranks.append(1 + sum(cosine(one.vector, vector) > own for text, vector in known.items() if text != row["pair"]))
+        right = {other["pair"] for other in rows if other["text"] == row["text"]}
+        ranks.append(1 + sum(cosine(one.vector, vector) > own for text, vector in known.items() if text not in right))
         triplets.append(own > cosine(one.vector, one.negative))
     scores = task.score(answers, rows)
     assert scores["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
@@ -275,3 +276,14 @@ def test_a_range_of_scores_has_a_width(tmp_path: Path, scores: str, named: dict[
 def test_a_stride_goes_forward() -> None:
     with pytest.raises(ValueError, match="stride"):
         EmbeddingSettings(stride=0)
+
+
+def test_other_right_answers_to_a_text_are_no_mistakes() -> None:
+    task = make(pair_column="pair")
+    rows = [{"text": "q", "pair": "far"}, {"text": "q", "pair": "near"}, {"text": "r", "pair": "other"}]
+    pairs = [[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]]
+    texts = [[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]]
+    found = [TextVectors(vector=text, pair=pair) for text, pair in zip(texts, pairs, strict=True)]
+    assert task.row_scores(found, rows) == [1.0, 1.0, 0.5]  # the third one is nearer to "far"
+    assert task.score(found, rows)["mrr"] == pytest.approx(2.5 / 3)
+    assert [one.answer for one in task.mistakes(found, rows)] == ["far"]
