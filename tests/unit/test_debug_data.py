@@ -18,6 +18,4 @@ def test_files_of_one_name_in_two_folders_are_both_looked_at(
         file.write_text("text\tlabel\n" + rows)
     debug_data(*files, json=True)
     shown = json.dumps(json.loads(capsys.readouterr().out))
-    assert "train" in shown
-    assert '"rows.tsv"' in shown
-    assert str(files[2]) in shown
+    assert all(str(file) in shown for file in files)
