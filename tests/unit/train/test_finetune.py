@@ -56,6 +56,14 @@ def is_same(one: Path, other: Path) -> bool:
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_a_metric_that_the_task_lacks_is_found_before_the_first_step(rows: Path, start: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no score 'macro_f2'") as caught:
+        run(rows, tmp_path / "run", start, metric="macro_f2")
+    assert "--metric" in str(caught.value)
+    run(rows, tmp_path / "run", start, metric="macro_f1", epochs=1)  # nothing had begun, so the folder is free
+    assert read_result(tmp_path / "run").main_metric == "macro_f1"
+
+
 @pytest.mark.parametrize(
     ("settings", "frozen"),
     [
