@@ -2,31 +2,36 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+
+from unmask.tasks.base import Prediction
+from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction
+from unmask.tasks.regression import NumberPrediction
+from unmask.tasks.tagging import TagPrediction
 
 _TOLERANCE = 0.99
-# Scores that any constant answer gets: no correlation.
-_ZERO = ("mcc", "pearson", "spearman")
+_DIGITS = 4
 
 
 def why_collapsed(
-    *, loss: float | None, score: float, metric: str, train: Sequence[str], dev: Sequence[str]
+    *, loss: float | None, score: float, train: Sequence[str], answers: Sequence[Prediction], gold: Sequence[str]
 ) -> str | None:
     """Say why a run counts as collapsed; `None` for one that has learned something.
 
     Args:
         loss: mean loss over the targets in the last epoch, in nats; `None` where it is no cross-entropy of the strata.
         score: on the dev rows.
-        metric: name of the score.
         train: strata of the rows trained on, such as their classes.
-        dev: strata of the dev rows.
+        answers: of the kept model to the dev rows.
+        gold: strata of the dev rows.
     """
+    if math.isnan(score):
+        return "the score is no number"
     if loss is not None and loss >= _TOLERANCE * (limit := entropy(train)):
         return f"the training loss ends at {loss:.3f}, the entropy of the classes is {limit:.3f}"
-    chance = chance_level(metric, dev)
-    if chance is not None and score <= chance:
-        return f"{metric} {score:.4f} is what one answer to everything gets"
-    return None
+    given = {_gist(one) for one in answers}
+    is_wanted = len(set(gold)) > 1 or (given == {()} and any(gold))
+    return "all dev rows get one answer" if len(given) == 1 and None not in given and is_wanted else None
 
 
 def entropy(strata: Sequence[str]) -> float:
@@ -34,12 +39,15 @@ def entropy(strata: Sequence[str]) -> float:
     return -sum(n / len(strata) * math.log(n / len(strata)) for n in Counter(strata).values())
 
 
-def chance_level(metric: str, strata: Sequence[str]) -> float | None:
-    """The best score of a model that gives one answer to rows of these strata; `None` where it is not known."""
-    if metric in _ZERO:
-        return 0.0
-    counts = Counter(strata)
-    if len(counts) < 2:
-        return None
-    share = max(counts.values()) / len(strata)
-    return {"accuracy": share, "macro_f1": 2 * share / (1 + share) / len(counts)}.get(metric)
+def _gist(answer: Prediction) -> Hashable:
+    """What must not be the same for all rows; `()` where nothing is found, `None` for answers that are not judged."""
+    match answer:
+        case ClassPrediction():
+            return max(answer.scores, key=answer.scores.__getitem__)
+        case LabelsPrediction():
+            return answer.labels
+        case NumberPrediction():
+            return round(answer.value, _DIGITS)
+        case TagPrediction():
+            return tuple((one.start, one.end, one.label) for one in answer.spans)
+    return None

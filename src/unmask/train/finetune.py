@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 from unmask import storage
 from unmask.config import resolve
 from unmask.data.batching import Features
+from unmask.data.rows import Table
 from unmask.errors import UsageError
 from unmask.evaluate import Evaluation, evaluate
 from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor, say_truncated
 from unmask.runtime import Stop, stoppable
-from unmask.tasks.base import Task
+from unmask.tasks.base import Prediction, Task
 from unmask.tokenizer.train import train as train_tokenizer
 from unmask.train.answers import look_at
 from unmask.train.collapse import why_collapsed
@@ -30,7 +31,7 @@ from unmask.train.regularize import Regularizer
 from unmask.train.report import write_report
 from unmask.train.run import Run
 from unmask.train.sampling import Sampler
-from unmask.train.settings import FinetuneSettings
+from unmask.train.settings import FinetuneSettings, RegularizeSettings
 
 log = logging.getLogger("unmask")
 
@@ -158,11 +159,9 @@ class _Finetuning:
         max_steps = self.per_epoch * settings.epochs
         trainer = Trainer(task, settings.optim, max_steps=max_steps, machine=where, seed=settings.seed)
         trainer.regularizer = Regularizer(task, settings.regularize)
-        predictor = Predictor(task, where=where)
-        if not self.run.events("step"):
-            self._check(predictor)
         self.state |= self.run.restore(trainer) or {}
         progress = Progress(self.run, trainer, settings.log_every)
+        predictor = Predictor(task, where=where)
         with stoppable() as stop:
             if self._is_epoch(trainer.step) and self.state["evaluated_step"] < trainer.step:
                 yield self._end_epoch(trainer, predictor, stop)
@@ -178,12 +177,6 @@ class _Finetuning:
                 if self._is_over(step.step):
                     break
         self._finish(trainer)
-
-    def _check(self, predictor: Predictor) -> None:
-        """Find out before the first step whether the task has the metric that was asked for."""
-        dev, asked = self.job.dev, self.settings.metric
-        if dev is not None and asked not in (None, predictor.task.main_metric):
-            self._numbers(evaluate(predictor, dev))
 
     def _is_epoch(self, step: int) -> bool:
         return step > 0 and step % self.per_epoch == 0
@@ -264,22 +257,13 @@ class _Finetuning:
         self.run.save(trainer, self.state)
         return Epoch(step // self.per_epoch, score, is_best)
 
-    def _numbers(self, result: Evaluation) -> tuple[str, dict[str, float]]:
-        """Name of the score to choose by, and all scores that are one number."""
+    def _judge(self, result: Evaluation, task: Task, step: int) -> tuple[float, bool]:
         metric = self.settings.metric or result.main_metric
         numbers = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
         if metric not in numbers:
             raise UsageError(
-                "unknown-metric",
-                f"the task has no score '{metric}'",
-                place="metric",
-                expected=", ".join(numbers),
-                remedy="give one of these as --metric, or none to take the task's own",
+                "unknown-metric", f"the task has no score '{metric}'", place="metric", expected=", ".join(numbers)
             )
-        return metric, numbers
-
-    def _judge(self, result: Evaluation, task: Task, step: int) -> tuple[float, bool]:
-        metric, numbers = self._numbers(result)
         epoch = step // self.per_epoch
         self.run.log("evaluation", step=step, epoch=epoch, **numbers)
         score, best = numbers[metric], self.state["best_score"]
@@ -298,11 +282,12 @@ class _Finetuning:
         self.run.load_weights(trainer, best_step)
         task = trainer.final_task().cpu()
         merge(task)
-        scores, found = self.job.estimate, None
+        scores, found, collapsed = self.job.estimate, None, None
         metric = self.settings.metric or task.main_metric
         if dev is not None:
             result = evaluate(Predictor(task), dev, fit=True)
             scores = result.scores
+            collapsed = self._why_collapsed(trainer.step, scores[metric], result.predictions, dev)
             found = look_at(task, result.predictions, dev.rows)
             write_predictions(self.run.folder / PREDICTIONS, task, result.predictions, dev)
         self.run.log(
@@ -313,29 +298,29 @@ class _Finetuning:
             metric=metric,
             scores=scores,
             scored_on="folds" if dev is None else "dev",
-            collapsed=self._why_collapsed(trainer.step, metric, scores),
+            collapsed=collapsed,
         )
         write_report(self.run, "Fine-tuning", scores, found)
         fingerprint = storage.digest(self.job.train.path)
         write_model(self.run, task, self.settings, {self.job.train.path.name: fingerprint})
 
-    def _why_collapsed(self, step: int, metric: str, scores: dict[str, Any]) -> str | None:
+    def _why_collapsed(self, step: int, score: float, answers: Sequence[Prediction], dev: Table) -> str | None:
         """Say it aloud too."""
-        if self.job.dev is None:
-            return None
         options, trained_on = self.job.options, self.job.strata(self.job.train)
         is_bare = (
             self.job.kind.name == "classification"
             and not getattr(options, "multi_label", False)
             and getattr(options, "class_weights", "none") == "none"
+            and not getattr(options, "label_smoothing", 0.0)
+            and self.settings.regularize == RegularizeSettings()
         )
         losses = [one["loss"] for one in self.run.events("step") if one["step"] > step - self.per_epoch]
         why = why_collapsed(
             loss=sum(losses) / len(losses) if is_bare and losses else None,
-            score=scores[metric],
-            metric=metric,
+            score=score,
             train=sorted(set(trained_on)) if self.settings.balanced_sampling else trained_on,
-            dev=self.job.strata(self.job.dev),
+            answers=answers,
+            gold=self.job.strata(dev),
         )
         if why is not None:
             log.warning("this run has collapsed: %s; another --seed or a lower --optim.lr may help", why)

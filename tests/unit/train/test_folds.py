@@ -1,9 +1,7 @@
-"""Several seeds and several folds: what is dealt, trained, skipped, kept and said; what counts as collapsed."""
+"""Several seeds and several folds: what is dealt, trained, skipped, kept and said."""
 
 import json
-import math
 import statistics
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from unmask.cli import main
 from unmask.errors import NumericError, UsageError
 from unmask.tasks.classification import Classification
 from unmask.train import folds
-from unmask.train.collapse import chance_level, entropy, why_collapsed
 from unmask.train.finetune import FinetuneResult
 from unmask.train.folds import Summary, cross_validate, deal, train_seeds
 from unmask.train.job import Job, read_job
@@ -267,28 +264,3 @@ def test_the_command_line_says_what_is_wrong(
         main(["finetune", str(rows), *words])
     assert caught.value.code == 2
     assert said in capfd.readouterr().err
-
-
-def test_what_counts_as_collapsed() -> None:
-    classes = ["a"] * 6 + ["b"] * 2
-    exact = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert entropy(classes) == pytest.approx(exact)
-    asked = {"metric": "accuracy", "train": classes, "dev": classes}
-    assert why_collapsed(loss=exact * 0.9, score=0.8, **asked) is None
-    assert "entropy" in str(why_collapsed(loss=exact * 1.01, score=0.8, **asked))
-    assert "one answer" in str(why_collapsed(loss=exact * 0.9, score=0.75, **asked))
-    assert why_collapsed(loss=None, score=0.1, metric="em", train=[""], dev=[""]) is None
-    for metric in ("mcc", "pearson", "spearman"):
-        assert why_collapsed(loss=None, score=0.0, metric=metric, train=[""], dev=[""]) is not None
-
-
-def test_chance_is_the_best_constant_answer() -> None:
-    from unmask.metrics.classes import classification
-
-    gold = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
-    best: Counter[str] = Counter()
-    for label in "abc":
-        scores = classification(gold, [label] * 10, list("abc"))
-        best = best | Counter({name: getattr(scores, name) for name in ("accuracy", "macro_f1")})
-    assert chance_level("accuracy", gold) == pytest.approx(best["accuracy"])
-    assert chance_level("macro_f1", gold) == pytest.approx(best["macro_f1"])
