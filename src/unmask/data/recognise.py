@@ -126,7 +126,7 @@ def find_splits(folder: Path) -> Splits:
     train = _named(files, TRAIN_NAMES)
     if len(train) != 1:
         raise DataError(
-            "no-train-file" if not train else "several-train-files",
+            "unclear-train-file",
             f"the folder has {len(train) or 'no'} files with '{TRAIN_NAMES[0]}' in their names",
             place=folder,
             value=", ".join(path.name for path in train or files)[:200],
