@@ -159,9 +159,11 @@ class _Finetuning:
         max_steps = self.per_epoch * settings.epochs
         trainer = Trainer(task, settings.optim, max_steps=max_steps, machine=where, seed=settings.seed)
         trainer.regularizer = Regularizer(task, settings.regularize)
+        predictor = Predictor(task, where=where)
+        if not self.run.events("step"):
+            self._check(predictor)
         self.state |= self.run.restore(trainer) or {}
         progress = Progress(self.run, trainer, settings.log_every)
-        predictor = Predictor(task, where=where)
         with stoppable() as stop:
             if self._is_epoch(trainer.step) and self.state["evaluated_step"] < trainer.step:
                 yield self._end_epoch(trainer, predictor, stop)
@@ -177,6 +179,12 @@ class _Finetuning:
                 if self._is_over(step.step):
                     break
         self._finish(trainer)
+
+    def _check(self, predictor: Predictor) -> None:
+        """Find out before the first step whether the task has the metric that was asked for."""
+        dev, asked = self.job.dev, self.settings.metric
+        if dev is not None and asked not in (None, predictor.task.main_metric):
+            self._numbers(evaluate(predictor, dev))
 
     def _is_epoch(self, step: int) -> bool:
         return step > 0 and step % self.per_epoch == 0
@@ -257,13 +265,22 @@ class _Finetuning:
         self.run.save(trainer, self.state)
         return Epoch(step // self.per_epoch, score, is_best)
 
-    def _judge(self, result: Evaluation, task: Task, step: int) -> tuple[float, bool]:
+    def _numbers(self, result: Evaluation) -> tuple[str, dict[str, float]]:
+        """Name of the score to choose by, and all scores that are one number."""
         metric = self.settings.metric or result.main_metric
         numbers = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
         if metric not in numbers:
             raise UsageError(
-                "unknown-metric", f"the task has no score '{metric}'", place="metric", expected=", ".join(numbers)
+                "unknown-metric",
+                f"the task has no score '{metric}'",
+                place="metric",
+                expected=", ".join(numbers),
+                remedy="give one of these as --metric, or none to take the task's own",
             )
+        return metric, numbers
+
+    def _judge(self, result: Evaluation, task: Task, step: int) -> tuple[float, bool]:
+        metric, numbers = self._numbers(result)
         epoch = step // self.per_epoch
         self.run.log("evaluation", step=step, epoch=epoch, **numbers)
         score, best = numbers[metric], self.state["best_score"]
