@@ -174,8 +174,9 @@ class Tagging(Task):
         notes = [f"texts with {what} | {len(counts)} labels: {kinds} | texts without words are cut into {rule}"]
         notes += _doubtful(table)
         # Written out here, where it is known that these are names of spans: `E-mail` and `M` look like tags.
-        asked = named.get("scheme")
-        labels = tags_for(sorted(counts), asked if asked in get_args(Scheme) else scheme)
+        schemes: tuple[Scheme, ...] = get_args(Scheme)
+        asked = next((one for one in schemes if one == named.get("scheme")), scheme)
+        labels = tags_for(sorted(counts), asked)
         settings = {"labels": labels, "scheme": scheme, "units": rule}
         return Understood(settings | {"label_column": named.get("label_column")}, notes)
 
