@@ -5,6 +5,7 @@ A suite is a TOML file: `[settings]` for all tasks, and one `[tasks.NAME]` each 
 
 import json
 import logging
+import math
 import statistics
 import time
 import tomllib
@@ -190,7 +191,7 @@ def _run_task(
     return Outcome(
         name,
         done.metric,
-        tuple(run.score for run in done.runs if not run.is_replaced),
+        tuple(run.score for run in done.runs if not run.is_replaced and math.isfinite(run.score)),
         done.median,
         done.num_collapsed,
         time.perf_counter() - start,
@@ -223,7 +224,11 @@ def _against(mine: Path, others: Path, metric: str) -> tuple[float, float | None
 
 def _row_scores(folder: Path) -> np.ndarray | None:
     """Score of each dev row, mean over the seeds that count, (N,); `None` where rows have no scores."""
-    runs = [run["name"] for run in storage.read_json(folder / SUMMARY)["runs"] if not run["is_replaced"]]
+    runs = [
+        run["name"]
+        for run in storage.read_json(folder / SUMMARY)["runs"]
+        if run["score"] is not None and not run["is_replaced"]
+    ]
     records = [read_records(folder / name / PREDICTIONS) for name in runs]
     if any("score" not in one for one in records[0][:1]):
         return None
