@@ -53,7 +53,9 @@ try:
     pretrain([Path(corpus)], Path(output), PretrainSettings.model_validate_json(settings))
 except UnmaskError as error:
     sys.stderr.write(str(error))
-    sys.exit(error.exit_code)
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(error.exit_code)
 """
 LIMIT_SECONDS = 30
 

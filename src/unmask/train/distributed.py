@@ -3,10 +3,8 @@
 Started by `torchrun`, which sets ranks and addresses; alone, everything here does nothing.
 """
 
-import atexit
 import contextlib
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -21,9 +19,6 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-
-# Before there is a group: imported later, by DDP, its functions would hold the group as a default value for ever.
-import torch.distributed.nn.functional
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -84,7 +79,12 @@ _JOINED: list[int] = []
 
 
 def has_joined() -> bool:
-    """Whether this process has ever been one of several; its threads may then outlive the interpreter."""
+    """Whether this process has ever been one of several.
+
+    gloo's threads then outlive the group, which DDP and DTensor go on to hold, and one that frees its last tensor
+    while the interpreter ends aborts the process: leave by `os._exit` when everything is flushed. Collecting the group
+    at exit instead can wait for ever for a peer that has left.
+    """
     return bool(_JOINED)
 
 
@@ -113,10 +113,8 @@ def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
     try:
         yield Ranks(number, count, strategy)
         watch.leave()
-        atexit.register(_end_group)
     except (InterruptedRunError, NumericError):
         watch.leave()  # all ranks end for the same reason
-        atexit.register(_end_group)
         raise
     except RuntimeError as error:
         culprit = watch.find_culprit() if _is_about_a_peer(error) else None
@@ -130,17 +128,6 @@ def ranks(strategy: Strategy = "ddp") -> Iterator[Ranks]:
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
-
-
-def _end_group() -> None:
-    """Free the process group, and with it join gloo's threads, before the interpreter ends.
-
-    `destroy_process_group` leaves the threads alive as long as anything refers to the group, such as the cycles of DDP;
-    of FSDP2 they stay, because DTensor's caches hold the group. A thread that lets go of its last tensor when the
-    interpreter has begun to end asks for the interpreter's lock, is ended in a destructor, and takes the process with
-    it: `terminate called without an active exception`.
-    """
-    gc.collect()
 
 
 def _is_about_a_peer(error: RuntimeError) -> bool:
