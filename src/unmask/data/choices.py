@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unmask.data.files import JSON_LINES_SUFFIXES, expand, kind, read_bytes
+from unmask.data.files import JSON_LINES_SUFFIXES, expand, kind, read_text
 from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.tokenizer.load import check_text
@@ -128,7 +128,7 @@ def _text(record: Mapping[str, Any], names: tuple[str, ...], where: str, default
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line and parts of each question of a JSON file."""
-    text = _decoded(path)
+    text = read_text(path)
     try:
         contents = [(1, json.loads(text))]
     except ValueError:
@@ -187,7 +187,7 @@ def _lettered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Rows without choices, and such whose right choice is cut off, are in one published conversion: left out, and told.
     """
-    reader = csv.reader(io.StringIO(_decoded(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     start, lost = 1, []
     try:
         for row in reader:
@@ -215,19 +215,6 @@ def _letter(row: list[str]) -> str | None:
     letter = row[-1].strip() if row else ""
     names = LETTERS[: len(_filled(row))]
     return letter if len(names) > 1 and len(letter) == 1 and letter in names else None
-
-
-def _decoded(path: Path) -> str:
-    try:
-        return read_bytes(path).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "wrong-encoding",
-            f"byte {error.start + 1} of the file is not UTF-8",
-            place=path,
-            value=f"0x{error.object[error.start]:02x}",
-            remedy="convert it: iconv -t utf-8",
-        ) from None
 
 
 def _parse(path: Path, line: int, text: str) -> Any:

@@ -314,3 +314,21 @@ def _refuse_long_line(path: Path, number: int, data: bytes) -> None:
 
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a file, decompressed, without a byte order mark.
+
+    Raises:
+        DataError: `wrong-encoding`, with the place of the first byte that is not UTF-8.
+    """
+    try:
+        return read_bytes(path).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "wrong-encoding",
+            f"byte {error.start + 1} of the file is not UTF-8",
+            place=path,
+            value=f"0x{error.object[error.start]:02x}",
+            remedy="convert it: iconv -t utf-8",
+        ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask import storage
-from unmask.data.files import JSON_LINES_SUFFIXES, kind, read_bytes
+from unmask.data.files import JSON_LINES_SUFFIXES, kind, read_text
 from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.tokenizer.load import check_text
@@ -106,7 +106,7 @@ def read_questions(path: Path) -> Table:
             line, article and question.
     """
     path = Path(path)
-    text = _read(path)
+    text = read_text(path)
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     places = _Places()
@@ -147,7 +147,7 @@ def read_answers(path: Path) -> dict[str, str]:
     Raises:
         DataError: the file is not one JSON object from id to text.
     """
-    found = _parse(Path(path), _read(Path(path)))
+    found = _parse(Path(path), read_text(Path(path)))
     wrong = "the file" if not isinstance(found, dict) else next((k for k, v in found.items() if not _is(v, str)), None)
     if wrong is not None:
         raise DataError(
@@ -255,19 +255,6 @@ def _occurrences(text: str, part: str) -> list[int]:
         found.append(at)
         at = text.find(part, at + 1)
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_bytes(path).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "wrong-encoding",
-            f"byte {error.start + 1} of the file is not UTF-8",
-            place=path,
-            value=f"0x{error.object[error.start]:02x}",
-            remedy="convert it: iconv -t utf-8",
-        ) from None
 
 
 def _parse(path: Path, text: str, line: int = 1) -> Any:
