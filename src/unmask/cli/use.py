@@ -92,7 +92,7 @@ def evaluate(
         json: Write one JSON object.
     """
     predictor = asked.open(model, label_column=label_column)
-    table = _labelled(file, predictor.task, asked.names, skip_bad=skip_bad)
+    table = labelled(file, predictor.task, asked.names, skip_bad=skip_bad)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:
         say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
@@ -101,7 +101,7 @@ def evaluate(
             say(line)
 
 
-def _labelled(file: Path, task: Any, names: list[str] | None, *, skip_bad: bool) -> Any:
+def labelled(file: Path, task: Any, names: list[str] | None, *, skip_bad: bool = False) -> Any:
     """Rows of a file; with `skip_bad` those that the task can take."""
     rejects = heavy("unmask.data.rejects:Rejects")() if skip_bad else None
     tags = getattr(task.settings, "label_column", None)

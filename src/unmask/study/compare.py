@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from unmask.data.recognise import read_rows
 from unmask.data.rows import Table
 from unmask.errors import UsageError
 from unmask.evaluate import Evaluation, evaluate
@@ -61,14 +60,18 @@ class Compared:
 
 
 def compare(
-    first: Path, second: Path, file: Path, *, metric: str | None = None, resamples: int = 1000, seed: int = 0
+    predictors: tuple[Predictor, Predictor],
+    tables: tuple[Table, Table],
+    *,
+    metric: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Compared:
-    """Score two model folders, or the models of two run folders, on the rows of a file.
+    """Score two models on the rows of one file.
 
     Args:
-        first: one folder.
-        second: the other one; it has to be for the same task.
-        file: labelled rows.
+        predictors: the two, for the same task.
+        tables: the labelled rows, as each of the models reads the file.
         metric: a score of the task; by default its main one.
         resamples: of the paired bootstrap; at most 200 for a score that is no mean of the rows' scores.
         seed: of the draws.
@@ -76,13 +79,10 @@ def compare(
     Raises:
         UsageError: the models are for different tasks, or the task has no such score.
         DataError: a row is wrong for one of the models.
-        ArtefactError: a folder is no model.
     """
-    predictors = [Predictor.load(_model_in(folder)) for folder in (first, second)]
     tasks = [one.task for one in predictors]
     if tasks[0].name != tasks[1].name:
-        raise UsageError("other-task", f"one model is for {tasks[0].name}, the other for {tasks[1].name}", place=second)
-    tables = [read_rows(file, task.columns, task.form) for task in tasks]
+        raise UsageError("other-task", f"the first model is for {tasks[0].name}, the second for {tasks[1].name}")
     results = [evaluate(predictor, table) for predictor, table in zip(predictors, tables, strict=True)]
     name = metric or results[0].main_metric
     shared = {
@@ -110,7 +110,8 @@ def compare(
     )
 
 
-def _model_in(folder: Path) -> Path:
+def model_in(folder: Path) -> Path:
+    """A model folder itself, or the one in a run folder."""
     return folder / _MODEL if (folder / _MODEL).is_dir() else folder
 
 

@@ -1,16 +1,19 @@
 """Comparing two models: the same rows, the fast scorer like the slow one, and errors that say what is wrong."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests import tiny
 from unmask.cli import main
+from unmask.data.recognise import read_rows
 from unmask.errors import UsageError
 from unmask.predict import Predictor
 from unmask.runtime import machine
-from unmask.study.compare import compare
+from unmask.study.compare import Compared, compare, model_in
 from unmask.tasks.classification import Classification
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
@@ -31,13 +34,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     return tiny.saved(fresh, folder / "fresh"), tiny.saved(taught, folder / "run" / "model").parent, file
 
 
+def compared(first: Path, second: Path, file: Path, **options: Any) -> Compared:
+    predictors = Predictor.load(model_in(first)), Predictor.load(model_in(second))
+    return compare(predictors, (read_rows(file), read_rows(file)), **options)
+
+
 def answers(folder: Path, rows: list[dict[str, str]]) -> list[bool]:
     return [one.label == row["label"] for one, row in zip(Predictor.load(folder).predict_rows(rows), rows, strict=True)]
 
 
 def test_the_taught_model_is_better_and_the_rows_say_where(folders: tuple[Path, Path, Path]) -> None:
     first, second, file = folders
-    found = compare(first, second, file, resamples=300)
+    found = compared(first, second, file, resamples=300)
     rows = tiny.rows_of(tiny.classifier()) * 5
     right = answers(first, rows), answers(second / "model", rows)
     assert found.metric == "accuracy"
@@ -51,7 +59,7 @@ def test_the_taught_model_is_better_and_the_rows_say_where(folders: tuple[Path, 
 
 def test_a_score_of_many_rows_is_drawn_anew(folders: tuple[Path, Path, Path]) -> None:
     first, second, file = folders
-    found = compare(first, second, file, metric="macro_f1", resamples=20).comparison
+    found = compared(first, second, file, metric="macro_f1", resamples=20).comparison
     assert found.second == 1.0
     assert found.interval[0] > 0
 
@@ -59,17 +67,17 @@ def test_a_score_of_many_rows_is_drawn_anew(folders: tuple[Path, Path, Path]) ->
 def test_the_general_way_agrees_with_the_fast_one(
     folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast = compare(*folders, resamples=20).comparison
+    fast = compared(*folders, resamples=20).comparison
     monkeypatch.setattr(Classification, "row_scores", lambda self, predictions, rows: None)
-    assert compare(*folders, resamples=20).comparison == fast
+    assert compared(*folders, resamples=20).comparison == fast
 
 
 def test_what_cannot_be_compared_is_said(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, _, file = folders
     with pytest.raises(UsageError, match="no score 'acuracy'"):
-        compare(first, first, file, metric="acuracy")
-    with pytest.raises(UsageError, match="the other for masked_lm"):
-        compare(first, tiny.saved(tiny.masked_lm(), tmp_path / "other"), file)
+        compared(first, first, file, metric="acuracy")
+    with pytest.raises(UsageError, match="the second for masked_lm"):
+        compared(first, tiny.saved(tiny.masked_lm(), tmp_path / "other"), file)
 
 
 def test_the_command_prints_the_difference(
@@ -82,3 +90,19 @@ def test_the_command_prints_the_difference(
     told = capsys.readouterr().out
     assert "more than chance" in told
     assert f"{file}:2" in told
+
+
+def test_columns_may_have_other_names_in_the_file(
+    folders: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, file = folders
+    renamed = tmp_path / "renamed.tsv"
+    renamed.write_text(file.read_text().replace("text\tlabel", "review\tgrade"))
+    named = ["--text-column", "review", "--label-column", "grade"]
+    told = []
+    for where, more in ((file, []), (renamed, named)):
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", str(first), str(second), "--file", str(where), "--resamples", "50", "--json", *more])
+        assert ended.value.code == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["comparison"] == told[1]["comparison"]
