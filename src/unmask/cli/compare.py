@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from unmask.cli import heavy, say
-from unmask.cli.use import Asked, labelled
+from unmask.cli.use import AskedOfLabelled, labelled
 
 
 def compare(
@@ -16,8 +16,7 @@ def compare(
     second: Path,
     *,
     file: Path,
-    asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
-    label_column: str | None = None,
+    asked: Annotated[AskedOfLabelled, Parameter(name="*")] = AskedOfLabelled(),  # noqa: B008
     metric: str | None = None,
     resamples: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1000,
     examples: int = 5,
@@ -29,14 +28,13 @@ def compare(
         first: Model folder or run folder.
         second: The other one, for the same task.
         file: Labelled rows.
-        label_column: Column of the label in FILE.
         metric: Score to compare by; by default the task's own.
         resamples: Draws of the paired bootstrap; at most 200 for a score that is no mean over rows, such as MCC.
         examples: Rows to show that only one of the models has right.
         json: Write one JSON object, with all rows that differ.
     """
     model_in = heavy("unmask.study.compare:model_in")
-    predictors = tuple(asked.open(model_in(folder), label_column=label_column) for folder in (first, second))
+    predictors = tuple(asked.open(model_in(folder)) for folder in (first, second))
     tables = tuple(labelled(file, one.task, asked.names) for one in predictors)
     found = heavy("unmask.study.compare:compare")(predictors, tables, metric=metric, resamples=resamples)
     if json:
