@@ -5,10 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
+from pydantic import Field
 
 from unmask.cli import heavy, say
-from unmask.cli.use import AskedOfLabelled, labelled
+from unmask.cli.use import Asked, labelled
+from unmask.config import Settings
+
+
+class Draws(Settings):
+    """By what two models are compared, and how surely."""
+
+    metric: str | None = None
+    """Score to compare by; by default the task's own."""
+    resamples: int = Field(1000, ge=1)
+    """Draws of the paired bootstrap; at most 200 for a score that is no mean over rows, such as MCC."""
 
 
 def compare(
@@ -16,9 +27,9 @@ def compare(
     second: Path,
     *,
     file: Path,
-    asked: Annotated[AskedOfLabelled, Parameter(name="*")] = AskedOfLabelled(),  # noqa: B008
-    metric: str | None = None,
-    resamples: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1000,
+    asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
+    label_column: str | None = None,
+    draws: Annotated[Draws, Parameter(name="*")] = Draws(),  # noqa: B008
     examples: int = 5,
     json: bool = False,
 ) -> None:
@@ -28,15 +39,14 @@ def compare(
         first: Model folder or run folder.
         second: The other one, for the same task.
         file: Labelled rows.
-        metric: Score to compare by; by default the task's own.
-        resamples: Draws of the paired bootstrap; at most 200 for a score that is no mean over rows, such as MCC.
+        label_column: Column of the label in FILE.
         examples: Rows to show that only one of the models has right.
         json: Write one JSON object, with all rows that differ.
     """
     model_in = heavy("unmask.study.compare:model_in")
-    predictors = tuple(asked.open(model_in(folder)) for folder in (first, second))
+    predictors = tuple(asked.open(model_in(folder), label_column=label_column) for folder in (first, second))
     tables = tuple(labelled(file, one.task, asked.names) for one in predictors)
-    found = heavy("unmask.study.compare:compare")(predictors, tables, metric=metric, resamples=resamples)
+    found = heavy("unmask.study.compare:compare")(predictors, tables, **draws.model_dump())
     if json:
         say(asdict(found))
         return

@@ -38,21 +38,13 @@ class Asked(Settings):
         """Names of all columns, where they were given."""
         return [name.strip() for name in self.columns.split(",")] if self.columns else None
 
-    def open(self, model: Path) -> Any:
+    def open(self, model: Path, **columns: str | None) -> Any:
         """A predictor that answers this."""
-        names = ("text_column", "pair_column", "label_column")
-        columns = {name: getattr(self, name, None) for name in names}
+        columns |= {"text_column": self.text_column, "pair_column": self.pair_column}
         candidates = {} if self.labels is None else {"candidate_labels": self.labels}
         return heavy("unmask.predict:Predictor").load(
             model, task=self.task, columns=columns, options=self.options | candidates
         )
-
-
-class AskedOfLabelled(Asked):
-    """What is asked of a model about labelled rows."""
-
-    label_column: str | None = None
-    """Column of the label in FILE."""
 
 
 def predict(
@@ -85,7 +77,8 @@ def evaluate(
     file: Path,
     *,
     model: Path,
-    asked: Annotated[AskedOfLabelled, Parameter(name="*")] = AskedOfLabelled(),  # noqa: B008
+    asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
+    label_column: str | None = None,
     skip_bad: bool = False,
     json: bool = False,
 ) -> None:
@@ -94,10 +87,11 @@ def evaluate(
     Args:
         file: Table with the model's text and label columns; for a masked language model, a column of texts.
         model: Model folder.
+        label_column: Column of the label in FILE.
         skip_bad: Leave bad rows out, and list them with their reasons in a file of this folder, `FILE.rejects`.
         json: Write one JSON object.
     """
-    predictor = asked.open(model)
+    predictor = asked.open(model, label_column=label_column)
     table = labelled(file, predictor.task, asked.names, skip_bad=skip_bad)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:
