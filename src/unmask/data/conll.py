@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ JOINT = "\x02"
 MAX_COLUMNS = 10
 # With fewer documents than this, keeping each whole would leave no choice when a dev set is split off.
 MIN_DOCUMENTS = 10
+PLACE = re.compile(r"(\d+) of (\d+)")
+"""Where tags were found in a file, for others of the same number of columns."""
 _TAG_SHARE = 0.95
 _USUAL_SHARE = 0.9
 _MAX_TAGS = 200
@@ -73,7 +75,8 @@ def read_conll(path: Path, column: str | None = None) -> Table:
 
     Args:
         path: the file, compressed or not.
-        column: number of the column of the tags, from 1; by default it is found.
+        column: number of the column of the tags, from 1, or `4 of 4` for a file of four columns; by default, and in a
+            file of another width than that, it is found.
 
     Returns:
         Rows with `text`, `words`, `spans`, and where they are `document` and `doubts`, spans that begin with I-
@@ -99,9 +102,10 @@ def read_conll(path: Path, column: str | None = None) -> Table:
             for line, tag in zip(one.lines, row, strict=True):
                 if not is_chunk_tag(tag):
                     raise bad_tag(tag, f"{path}:{line}")
-    return table_of(
+    table = table_of(
         path, words, tags, [one.lines[0] for one in sentences], [one.document for one in sentences], has_chunks
     )
+    return replace(table, tag_column=f"{tag_at + 1} of {width}")
 
 
 def looks_like_joined(path: Path, head: str) -> bool:
@@ -322,15 +326,17 @@ def _choose_columns(
     """Places of the words and of their tags."""
     counts = all(cells[0] == str(at) for one in sentences for at, cells in enumerate(one.cells, 1))
     word = 1 if counts and len(values) > 2 else 0
-    if column is not None:
-        if not column.isdigit() or not 1 <= int(column) <= len(values):
+    found = PLACE.fullmatch(column or "")
+    named = column if found is None else found[1] if int(found[2]) == len(values) else None
+    if named is not None:
+        if not named.isdigit() or not 1 <= int(named) <= len(values):
             raise DataError(
                 "missing-column",
                 f"there is no column '{column}'",
                 place=path,
                 expected=f"a number from 1 to {len(values)}",
             )
-        tag = int(column) - 1
+        tag = int(named) - 1
     else:
         chunked = [at for at in _chunk_columns(values) if set(values[at]) != {OUTSIDE}] or _chunk_columns(values)
         varied = [at for at in range(word + 1, len(values)) if len(values[at]) > 1]

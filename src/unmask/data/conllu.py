@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unmask.data.conll import row_of, with_documents
+from unmask.data.conll import PLACE, row_of, with_documents
 from unmask.data.files import read_lines
 from unmask.data.rows import Table
 from unmask.errors import DataError
@@ -46,7 +46,8 @@ def read_conllu(path: Path, column: str | None = None) -> Table:
 
     Args:
         path: the file, compressed or not.
-        column: name of the labels' column, by default `upos`.
+        column: name of the labels' column, by default `upos`; a place such as `4 of 4`, which is that of tags in other
+            files, says nothing here.
 
     Returns:
         Rows with `text`, `words` and `spans`, and `document` where `# newdoc` marks enough of them.
@@ -54,7 +55,7 @@ def read_conllu(path: Path, column: str | None = None) -> Table:
     Raises:
         DataError: a line has not ten columns, or a number that is none; there is no such column.
     """
-    name = (column or "upos").lower()
+    name = "upos" if column is None or PLACE.fullmatch(column) else column.lower()
     if name not in COLUMNS:
         raise DataError(
             "missing-column", f"there is no column '{column}'", place=path, expected=f"one of {', '.join(COLUMNS)}"

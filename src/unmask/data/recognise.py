@@ -70,7 +70,8 @@ def read_rows(
         names: of all columns of a table without a header.
         like: names of the columns of another table, for the case that this one has no header and as many cells.
         reject: is told of each bad row of a table, which is then left out.
-        tags: for files of words in columns, the one with the tags: its number or name; by default it is found.
+        tags: for files of words in columns, the one with the tags: its number or name, or `Table.tag_column` of
+            another file; by default it is found.
 
     Raises:
         DataError: the file is damaged, has no rows, or does not look like the form that is asked for.

@@ -34,6 +34,8 @@ class Table:
         lines: line that each row begins at (for Parquet: its row), 1-based.
         form: what the rows are: `table`, `tagged` (words or spans with labels), `questions` (about a context) or
             `choices`.
+        tag_column: for files of words in columns, where the tags were found, such as `4 of 4`; `read_rows` takes it as
+            `tags` for another file of the same data.
     """
 
     path: Path
@@ -41,11 +43,12 @@ class Table:
     rows: list[dict[str, Any]]
     lines: list[int]
     form: Form = "table"
+    tag_column: str | None = None
 
     def part(self, indices: Sequence[int]) -> "Table":
         """Some of the rows, in the order given."""
         chosen = [self.rows[index] for index in indices], [self.lines[index] for index in indices]
-        return Table(self.path, self.columns, *chosen, self.form)
+        return Table(self.path, self.columns, *chosen, self.form, self.tag_column)
 
     def place(self, index: int) -> str:
         """Where row number `index` (from 0) stands: `file:line`, or `file:row N` for Parquet."""

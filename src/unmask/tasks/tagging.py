@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from scipy import special
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,7 +44,8 @@ class TaggingSettings(Settings):
     text_column: str = "text"
     """Key of the text in a row."""
     label_column: str | None = None
-    """Column of the tags in a file of words in columns, its number or its name in CoNLL-U; by default it is found."""
+    """Column of the tags in a file of words in columns: its number, or its name in CoNLL-U. `4 of 4`, what training
+    finds by itself and keeps, is column 4 of files with 4; in others it is found."""
     units: UnitRule = "runs"
     """Words of a text that comes without them: `runs` of letters and digits, `joined` with the marks inside them, or
     single `characters`; see `unmask.data.spans.units`."""
@@ -57,7 +58,7 @@ class TaggingSettings(Settings):
     O is one too), `contract`ed to whole words, `expand`ed to them, or `drop`ped from training."""
     max_length: int | None = None
     """Longest input in tokens; by default the model's."""
-    stride: int | None = None
+    stride: Annotated[int, Field(ge=1)] | None = None
     """Pieces between the starts of two windows of a long text; by default half of the input."""
     long_texts: Literal["window", "cut"] = "window"
     """What becomes of texts that are longer than the input: read in windows, or cut off."""
@@ -178,7 +179,7 @@ class Tagging(Task):
         asked = next((one for one in schemes if one == named.get("scheme")), scheme)
         labels = tags_for(sorted(counts), asked)
         settings = {"labels": labels, "scheme": scheme, "units": rule}
-        return Understood(settings | {"label_column": named.get("label_column")}, notes)
+        return Understood(settings | {"label_column": named.get("label_column", table.tag_column)}, notes)
 
     @classmethod
     def stratum(cls, row: Row, settings: Settings) -> str:

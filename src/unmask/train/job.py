@@ -161,7 +161,7 @@ def _filled(job: Job) -> list[str]:
 
 def _with_dev(job: Job, file: Path, asked: ColumnSettings, rejects: Rejects | None) -> Job:
     like, form = job.train.columns, job.train.form
-    columns, tags = _columns(job) or None, asked.label_column
+    columns, tags = _columns(job) or None, asked.label_column or job.train.tag_column
     dev = read_rows(file, columns, form, names=asked.names, like=like, reject=rejects, tags=tags)
     return replace(job, dev=dev)
 

@@ -89,6 +89,21 @@ def test_another_column_can_be_named(tmp_path: Path) -> None:
         read_conll(path, "5")
 
 
+def test_the_place_of_the_tags_is_kept_for_other_files_of_that_width(tmp_path: Path) -> None:
+    """A file without a single entity says nothing of its entity column; the file that was trained on does."""
+    train = read_rows(write(tmp_path / "eng.train", FOUR))
+    assert train.tag_column == train.part([1]).tag_column == "4 of 4"
+    dev = write(tmp_path / "eng.testa", "Rain NN I-NP O\nfalls VBZ I-VP O\n\nSnow NN I-NP O\n")
+    assert found(read_rows(dev).rows[0]) == [("Rain", "NP"), ("falls", "VP")]
+    assert found(read_rows(dev, tags=train.tag_column).rows[0]) == []
+    other = write(tmp_path / "two.txt", "Anna B-PER\nsaw O\n\nBob B-PER\n")
+    assert found(read_rows(other, tags=train.tag_column).rows[0]) == [("Anna", "PER")]
+    ud = write(tmp_path / "a.conllu", UD)
+    assert read_rows(ud, tags=train.tag_column).rows == read_rows(ud).rows
+    with pytest.raises(DataError, match="no column '4'"):
+        read_rows(other, tags="4")
+
+
 @pytest.mark.parametrize(
     ("content", "want"),
     [

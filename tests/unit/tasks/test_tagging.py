@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests import tiny
 from tests.unit.data.texts import LABELS, rows, texts
@@ -16,8 +17,10 @@ from unmask.data.rows import Table
 from unmask.data.spans import STRAY, Span, units
 from unmask.errors import DataError
 from unmask.predict import Predictor
+from unmask.tasks import TASKS, find_task
 from unmask.tasks.tagging import FoundSpan, Tagging, TaggingSettings, TagPrediction
 from unmask.tokenizer.train import train
+from unmask.train.job import read_job
 
 ROW = {"text": "Anna saw New York", "words": None, "spans": [Span(0, 4, "PER"), Span(9, 17, "LOC")]}
 LONG = " ".join(f"{word} a wonderful day" for word in ("Anna", "Bob", "great", "film") * 12)
@@ -163,6 +166,26 @@ def test_understand_chunks() -> None:
     assert made.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert TaggingSettings.model_validate(made.model_dump()) == made
     assert "2 labels: PER 1, LOC 1" in understood.notes[0]
+
+
+def test_a_dev_file_without_entities_is_read_as_the_training_file_is(tmp_path: Path) -> None:
+    train, dev = tmp_path / "eng.train", tmp_path / "eng.testa"
+    train.write_text("EU NNP I-NP I-ORG\nrejects VBZ I-VP O\n\nAnna NNP I-NP I-PER\nLee NNP I-NP I-PER\n\n" * 4)
+    dev.write_text("Rain NN I-NP O\nfalls VBZ I-VP O\n\nSnow NN I-NP O\n")
+    job, _ = read_job(train, dev=dev)
+    assert job.kind is Tagging
+    assert job.options.label_column == "4 of 4"
+    assert [row["spans"] for row in job.dev.rows] == [[], []]
+    named, _ = read_job(train, dev=dev, given=({"data": {"label_column": "3"}},))
+    assert named.options.label_column == "3"
+    assert [len(row["spans"]) for row in named.dev.rows] == [2, 1]
+
+
+def test_a_stride_is_a_piece_or_more() -> None:
+    for kind in (find_task(name) for name in TASKS):
+        if "stride" in kind.settings_class.model_fields:
+            with pytest.raises(ValidationError, match="greater than or equal to 1"):
+                kind.settings_class.model_validate({"labels": ("A",), "stride": 0})
 
 
 @pytest.mark.parametrize("names", [("E-mail",), ("L", "M", "S")])
