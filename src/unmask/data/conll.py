@@ -16,6 +16,7 @@ from unmask.errors import DataError
 
 DOCUMENT = "-DOCSTART-"
 JOINT = "\x02"
+MARK = "#"
 MAX_COLUMNS = 10
 # With fewer documents than this, keeping each whole would leave no choice when a dev set is split off.
 MIN_DOCUMENTS = 10
@@ -69,9 +70,13 @@ def read_conll(path: Path, column: str | None = None) -> Table:
     Columns are parted by tabs, or by spaces. The column of the tags is the last one that holds tags of chunks, or
     else the last one that varies; a first column that counts the words is passed over. IOB1, IOB2, BIOES, BILOU and
     BMES are told apart by the tags; where no tag is one of a chunk, each word is a span of its own (parts of speech).
-    Words are joined by spaces, those of Chinese, Japanese or Thai without. Lines of comments (`# ...`) at the start
-    of a sentence and `-DOCSTART-` are no words; the latter mark documents. A digit that stands behind each word, as
-    in the Weibo corpus, is taken off.
+    Words are joined by spaces, those of Chinese, Japanese or Thai without. Lines of comments at the start of a sentence
+    and `-DOCSTART-` are no words; the latter mark documents. A digit that stands behind each word, as in the Weibo
+    corpus, is taken off.
+
+    The mark # may be a word, too. A line that begins with it is a comment where it has another number of cells than a
+    word and its tags, or a `=` in the last one; and `# 17`, parted by a space, where no cell of it fits the tags: it is
+    no tag of a chunk in a file of such, or it is a number where no tag is one.
 
     Args:
         path: the file, compressed or not.
@@ -250,19 +255,39 @@ def _cut(lines: Iterable[tuple[int, str]]) -> tuple[list[Sentence], int]:
     """Sentences and the usual number of columns."""
     numbered = list(lines)
     first = next((line for _, line in numbered if line.strip(" \t") and line[:1] != "#"), "")
-    split = _by_tabs if "\t" in first else _by_spaces
-    found = list(_sentences(numbered, split))
+    has_tabs = "\t" in first
+    found = list(_sentences(numbered, _by_tabs if has_tabs else _by_spaces))
     sizes = Counter(len(cells) for one in found[:1000] for cells in one.cells)
     width = max(sizes, key=lambda size: sizes[size], default=0)
+    has_marks = not has_tabs and any(one.cells and one.cells[0][0] == MARK for one in found)
+    tags = _tags(found, width) if has_marks else None
     for one in found:
-        while one.cells and _is_comment(one.cells[0], width):
+        while one.cells and _is_comment(one.cells[0], width, tags):
             del one.cells[0], one.lines[0]
     return [one for one in found if one.cells], width
 
 
-def _is_comment(cells: list[str], width: int) -> bool:
-    """Whether the first line of a sentence is about it; the mark # may be a word, too."""
-    return cells[0].startswith("#") and (len(cells) != width or "=" in cells[-1])
+def _is_comment(cells: list[str], width: int, tags: dict[int, Counter[str]] | None) -> bool:
+    """Whether the first line of a sentence is about it, as `read_conll` says."""
+    if not cells[0].startswith(MARK):
+        return False
+    if len(cells) != width or "=" in cells[-1]:
+        return True
+    return cells[0] == MARK and tags is not None and not any(_fits(cells[at], known) for at, known in tags.items())
+
+
+def _tags(sentences: Sequence[Sentence], width: int) -> dict[int, Counter[str]]:
+    """Values of the columns that hold tags of chunks, or else of the last column, beside all marks #."""
+    rows = [cells for one in sentences for cells in one.cells if len(cells) == width and cells[0] != MARK]
+    values = [Counter(cells[at] for cells in rows) for at in range(width)]
+    return {at: values[at] for at in _chunk_columns(values) or [width - 1]}
+
+
+def _fits(cell: str, known: Counter[str]) -> bool:
+    """Whether a cell may be a tag of a column with these values."""
+    if _is_of_chunks(known):
+        return cell in (OUTSIDE, *known) or (is_chunk_tag(cell) and len(cell) > 1)
+    return not cell.isdecimal() or any(map(str.isdecimal, known))
 
 
 def _sentences(lines: Iterable[tuple[int, str]], split: Any) -> Iterator[Sentence]:
@@ -312,12 +337,12 @@ def _values(sentences: Sequence[Sentence], width: int) -> list[Counter[str]]:
 
 def _chunk_columns(values: Sequence[Counter[str]]) -> list[int]:
     """Columns that hold tags of chunks, but for a few mistakes."""
-    found = []
-    for at, column in enumerate(values):
-        good = sum(count for tag, count in column.items() if is_chunk_tag(tag))
-        if good >= _TAG_SHARE * sum(column.values()):
-            found.append(at)
-    return found
+    return [at for at, column in enumerate(values) if _is_of_chunks(column)]
+
+
+def _is_of_chunks(column: Counter[str]) -> bool:
+    good = sum(count for tag, count in column.items() if is_chunk_tag(tag))
+    return good >= _TAG_SHARE * sum(column.values())
 
 
 def _choose_columns(

@@ -124,6 +124,34 @@ def test_columns_are_found(tmp_path: Path, content: str, want: list) -> None:
     assert found(table.rows[0]) == want
 
 
+@pytest.mark.parametrize(
+    ("content", "want"),
+    [
+        ("# 17\nAnna B-PER\nLee I-PER\n\n# 18\nsaw O\n", ["Anna Lee", "saw"]),
+        ("# one\n# sent 3\n# 17\nAnna B-PER\n\nsaw O\n", ["Anna", "saw"]),
+        ("# B\nAnna B-PER\n\nsaw O\n", ["Anna", "saw"]),
+        ("# O\nAnna B-PER\n\nsaw O\n", ["# Anna", "saw"]),
+        ("# B-PER\nAnna I-PER\n\nsaw O\n", ["# Anna", "saw"]),
+        ("# B-LOC\nAnna I-PER\n\nsaw O\n", ["# Anna", "saw"]),
+        ("Anna B-PER\n# O\n17 O\n\nsaw O\n", ["Anna # 17", "saw"]),
+        ("# NN O\nAnna NNP B-PER\n\nsaw VB O\n", ["# Anna", "saw"]),
+        ("# sentence 17\nAnna NNP B-PER\n\nsaw VB O\n", ["Anna", "saw"]),
+        ("# 17\nAnna NNP\nsaw VB\n\n# 18\nBob NNP\n", ["Anna saw", "Bob"]),  # no tags of chunks
+        ("# #\nten CD\n\nBob NNP\nsaw VB\n", ["# ten", "Bob saw"]),
+        ("# 17\nAnna 3\nsaw 4\n\nBob 3\n", ["# Anna saw", "Bob"]),  # the tags are numbers
+    ],
+)
+def test_a_comment_of_as_many_cells_as_a_word_is_known_by_its_tag(tmp_path: Path, content: str, want: list) -> None:
+    path = write(tmp_path / "a.txt", content)
+    assert [row["text"] for row in read_conll(path).rows] == want
+
+
+def test_a_number_behind_a_mark_and_a_tab_is_no_comment_but_a_bad_tag(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "#\t17\nAnna\tB-PER\n" + "saw\tO\n" * 40)
+    with pytest.raises(DataError, match="'17' is no tag"):
+        read_conll(path)
+
+
 def test_parts_of_speech_are_one_span_a_word(tmp_path: Path) -> None:
     content = "The\tDT\ncat\tNN\n\nThe\tDT\ndog\tNN\nsat\tVBD\n\n" * 2
     path = write(tmp_path / "pos.txt", content)
