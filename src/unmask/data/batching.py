@@ -66,7 +66,8 @@ class Batch:
         sample_ids: corpus and number of each block, (N, 2) int64, on the host.
         epochs: pass over its corpus that each block belongs to, (N,) int64, on the host.
         num_filler_tokens: tokens at the end that only fill the batch up to a fixed shape.
-        num_filler_targets: masked places at the end that do, with the label -100.
+        num_filler_targets: labels that are -100 and no target: of masked places at the end that fill a fixed shape, or
+            of texts from which nothing can be learned.
         rows: number of the row that each text belongs to, (B,) int64, on the host.
     """
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from unmask.data.stretches import bare, best_stretches, excerpt, pieces_of
 from unmask.data.windows import Window, fixed_room, part, windows
 from unmask.errors import DataError
 from unmask.metrics.answers import AnswerScores, best_threshold, cmrc, squad
+from unmask.metrics.intervals import bootstrap
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TokenHead
 from unmask.model.segments import segment_logsumexp
@@ -169,6 +170,7 @@ class SpanQA(Task):
         is_chinese = sum("\u4e00" <= char <= "\u9fff" for char in sample) > 0.2 * len(sample)
         num_contexts = len({row["context"] for row in rows})
         impossible = sum(row["is_impossible"] for row in rows)
+        lost = sum(bool(row["answers"]) and not _placed(row["answers"]) for row in rows)
         return Understood(
             {
                 "has_no_answers": has_no_answers,
@@ -179,7 +181,9 @@ class SpanQA(Task):
                 f"{len(rows)} questions about {num_contexts} texts"
                 + (f" | {impossible} without an answer" if has_no_answers else "")
                 + f" | answers of up to {longest} pieces | scored as {'CMRC' if is_chinese else 'SQuAD'} does"
-            ],
+            ]
+            + [f"questions whose answer stands nowhere in its text, and from which nothing is learned: {lost}"]
+            * bool(lost),
         )
 
     @classmethod
@@ -204,6 +208,11 @@ class SpanQA(Task):
             span = self._span(row, context, place(at)) if is_training else None
             features += self._windows(at, questions[at], context, span, is_labelled=is_training)
         return features
+
+    def collate(self, features: Sequence[Features]) -> Batch:
+        """Pack windows; those whose question has its answer nowhere are no targets."""
+        lost = sum(isinstance(one.label, np.ndarray) and one.label[0] == IGNORED for one in features)
+        return replace(super().collate(features), num_filler_targets=lost)
 
     def needed(self, batch: Batch) -> Tensor:
         """Every token."""
@@ -259,10 +268,13 @@ class SpanQA(Task):
         top = listed[0]
         return AnswerPrediction(top.text, top.start, top.end, top.score, gap, listed, share)
 
-    def score(self, predictions: Sequence[AnswerPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[AnswerPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """F1 with its interval and exact match by the official rules; apart where there may be no answer."""
         scores = self._scores([one.answer for one in predictions], rows)
-        found = {"f1": scores.f1, "exact": scores.exact, "interval": scores.interval, "questions": scores.questions}
+        interval = bootstrap(scores.rows) if has_interval else None
+        found = {"f1": scores.f1, "exact": scores.exact, "interval": interval, "questions": scores.questions}
         if not self.settings.has_no_answers:
             return found
         for name, wanted in (("has_answer", True), ("no_answer", False)):
@@ -296,7 +308,7 @@ class SpanQA(Task):
 
     def _mistake(self, one: AnswerPrediction, row: Row) -> Mistake:
         answers: Sequence[Answer] = row["answers"]
-        gold = next((answer for answer in answers if answer.start >= 0), None)
+        gold = next(iter(_placed(answers)), None)
         spans = [] if gold is None else [(gold.start, gold.start + len(gold.text), True)]
         spans += [(one.start, one.end, False)] if one.answer else []
         asked = row[self.settings.text_column] + "\n"
@@ -361,11 +373,16 @@ class SpanQA(Task):
                 value=row.get("id"),
                 expected='answers with text and answer_start, or "is_impossible": true',
             )
-        placed = [answer for answer in answers if answer.start >= 0]
+        placed = _placed(answers)
         if not placed:
             return IGNORED, IGNORED
         answer = Counter(placed).most_common(1)[0][0]
         return pieces_of(context, answer.start, answer.start + len(answer.text)) or (IGNORED, IGNORED)
+
+
+def _placed(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers that stand in their text."""
+    return [answer for answer in answers if answer.start >= 0]
 
 
 def _label(window: Window, span: tuple[int, int] | None) -> np.ndarray:

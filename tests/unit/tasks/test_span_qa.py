@@ -18,9 +18,12 @@ from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor
+from unmask.runtime import machine
 from unmask.tasks.base import Row
 from unmask.tasks.span_qa import AnswerPrediction, FoundAnswer, SpanQA, SpanQASettings, WindowFeatures
 from unmask.tokenizer.load import Tokenizer
+from unmask.train.fit import Step, Trainer
+from unmask.train.settings import OptimSettings
 
 LONG = " ".join(f"Number {number} is a fine and lovely film." for number in range(40))
 CHARACTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=15)
@@ -151,6 +154,27 @@ def test_the_most_frequent_answer_is_learned_and_lost_ones_are_not() -> None:
     assert {one.label.tolist()[0] for one in task.encode([none], is_training=True)} == {0}
     batch = task.collate(task.encode([lost], is_training=True))
     assert task.loss(task(batch), batch).item() == 0.0
+
+
+def test_questions_without_a_place_do_not_thin_the_mean_of_the_loss() -> None:
+    task = tiny.span_qa(stride=16)
+    placed, lost = row(tiny.STORY, ("cat", 4)), row(LONG, ("tiger", -1))
+
+    def step_of(*asked: Row) -> Step:
+        same = tiny.span_qa(stride=16)
+        same.load_state_dict(task.state_dict())
+        trainer = Trainer(same, OptimSettings(), max_steps=9, machine=machine("float32", "cpu"), seed=0)
+        (step,) = trainer.fit([[same.collate(same.encode(asked, is_training=True))]])
+        return step
+
+    alone, among, nothing = step_of(placed), step_of(placed, lost), step_of(lost)
+    assert len(task.encode([lost])) > 10
+    assert among.num_targets == alone.num_targets == len(task.encode([placed]))
+    assert among.loss == pytest.approx(alone.loss, rel=1e-5)
+    assert (nothing.loss, nothing.num_targets) == (0.0, 0)
+    notes = SpanQA.understand(table(placed, lost, row(LONG)), {}).notes
+    assert notes[1:] == ["questions whose answer stands nowhere in its text, and from which nothing is learned: 1"]
+    assert len(SpanQA.understand(table(placed, row(LONG)), {}).notes) == 1
 
 
 def test_the_loss_is_a_sum_of_softmaxes_over_each_window_alone() -> None:
