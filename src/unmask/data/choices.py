@@ -5,7 +5,8 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ CONTEXTS = ("context", "article", "passage", "premise", "ctx")
 QUESTIONS = ("question", "query", "stem")
 CHOICES = ("choices", "options", "endings", "choice")
 ANSWERS = ("answer", "gold", "answerKey", "answers", "label")
+_TEXT, _NAME, _FROM_0, _FROM_1 = "texts of the choices", "names of the choices", "numbers from 0", "numbers from 1"
 _CAUSES = {"cause": "What was the cause of this?", "effect": "What happened as a result?"}
 _KEYS = re.compile(r'"(choices|options|endings|choice|context_options)"\s*:\s*[\[{]|"choice1"\s*:')
 _MOST = 0.75  # of a CSV's rows must be whole for it to be known as one of questions
@@ -45,6 +47,9 @@ def looks_like_choices(path: Path, head: str) -> bool:
 def read_choices(path: Path) -> Table:
     """Read questions with choices.
 
+    The right choice is given by its text, by its name (a letter, or what the file itself calls it), or by its number
+    from 0 or from 1: in one of these ways in all rows, so that an answer never depends on its row alone.
+
     Args:
         path: JSON, JSON Lines, a CSV without header (question, choices, letter of the answer), or a folder of them, as
             RACE comes.
@@ -55,28 +60,47 @@ def read_choices(path: Path) -> Table:
 
     Raises:
         DataError: the file is damaged or no such file, a question has fewer than two choices, or its answer is none of
-            them; the place names the line and the question.
+            them, or is given in another way than those before; or two ways fit all rows and differ. The place names the
+            line and the question.
     """
     path = Path(path)
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
+    answers: list[_Given] = []
     for file in expand([path]):
         for line, record in _lettered(file) if kind(file) == ".csv" else _records(file):
             where = f"{file}:{line}" if not record.get("id") else f"{file}:{line}: question {record['id']}"
-            rows.append(_row(record, where))
+            choices, names = _choices(record, where)
+            rows.append(_row(record, choices, where))
             lines.append(line)
+            answers.append(_given(record, choices, names, where))
     if not rows:
         raise DataError("no-rows", "the file has no questions", place=path, expected=_FORMS)
+    way = _way([one for one in answers if one.ways])
+    rows = [row | {"answer": one.ways.get(way, UNKNOWN)} for row, one in zip(rows, answers, strict=True)]
     return Table(path, COLUMNS, rows, lines, "choices")
 
 
-def _row(record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    choices, names = _choices(record, where)
+@dataclass(frozen=True)
+class _Given:
+    """An answer as a file gives it.
+
+    Attributes:
+        value: what stands there.
+        where: place of its row.
+        ways: in which it can be read, with the number of the choice that it then is; none where it is not known.
+    """
+
+    value: object
+    where: str
+    ways: dict[str, int]
+
+
+def _row(record: Mapping[str, Any], choices: list[str], where: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "context": _text(record, CONTEXTS, where, ""),
         "question": _text(record, QUESTIONS, where, ""),
         "choices": choices,
-        "answer": _answer(next((record[name] for name in ANSWERS if name in record), None), choices, names, where),
     }
     if not row["question"].strip():
         row |= {"context": "", "question": row["context"]}
@@ -86,9 +110,9 @@ def _row(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _choices(record: Mapping[str, Any], where: str) -> tuple[list[str], list[str]]:
-    """Texts of the choices, and the names that an answer may call them by."""
+    """Texts of the choices, and the names that the file gives them, if it does."""
     given: Any = next((record[name] for name in CHOICES if name in record), None)
-    names = list(LETTERS)
+    names: list[str] = []
     if isinstance(given, Mapping):  # in columns, as some tools write them
         given, names = given.get("text"), list(map(str, given.get("label", names)))
     elif isinstance(given, list) and given and isinstance(given[0], Mapping):
@@ -101,21 +125,50 @@ def _choices(record: Mapping[str, Any], where: str) -> tuple[list[str], list[str
     return given, names[: len(given)]
 
 
-def _answer(given: object, choices: list[str], names: list[str], where: str) -> int:
-    """Number of the right choice, which may be given as a number, as its name or as its text."""
-    if given is None or given in ("", UNKNOWN, str(UNKNOWN)):
-        return UNKNOWN
-    if isinstance(given, int) and not isinstance(given, bool):
-        if 0 <= given < len(choices):
-            return given
-    elif isinstance(given, str):
-        if given in choices:
-            return choices.index(given)
-        if given in names:
-            return names.index(given)
-        if given.isdecimal() and int(given) < len(choices):
-            return int(given)
-    raise _wrong(where, "the answer is none of the choices", given)
+def _given(record: Mapping[str, Any], choices: list[str], names: list[str], where: str) -> _Given:
+    """The answer of a row, in all ways that it can be read; what the file itself calls a choice is no number."""
+    value = next((record[name] for name in ANSWERS if name in record), None)
+    if value is None or value in ("", UNKNOWN, str(UNKNOWN)):
+        return _Given(value, where, {})
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    ways = {_TEXT: choices.index(text)} if value in choices else {}
+    called = names or list(LETTERS[: len(choices)])
+    if text in called:
+        ways[_NAME] = called.index(text)
+    if text.isdecimal() and text not in names:
+        ways |= {way: int(text) - first for first, way in enumerate((_FROM_0, _FROM_1))}
+    ways = {way: choice for way, choice in ways.items() if 0 <= choice < len(choices)}
+    if not ways:
+        raise _wrong(where, "the answer is none of the choices", value)
+    return _Given(value, where, ways)
+
+
+def _way(answers: Sequence[_Given]) -> str:
+    """The one way in which all answers can be read; if no answer is known, any."""
+    ways = list(answers[0].ways) if answers else [_TEXT]
+    for one in answers:
+        left = [way for way in ways if way in one.ways]
+        if not left:
+            raise DataError(
+                "mixed-answers",
+                f"the answer is none of the choices, read as those before it are: as {' or '.join(ways)}",
+                place=one.where,
+                value=one.value,
+                expected=f"the same way as in the first row with an answer, {answers[0].where}: {answers[0].value}",
+                remedy="give all answers of the file in one way: texts, letters, numbers from 0, or numbers from 1",
+            )
+        ways = left
+    for one in answers:
+        if len({one.ways[way] for way in ways}) > 1:
+            raise DataError(
+                "unclear-answers",
+                f"all answers can be read as {' and as '.join(ways)}, which are different choices",
+                place=one.where,
+                value=one.value,
+                expected="numbers of which one is 0, or one is the number of choices; or letters, or texts",
+                remedy="write A for the first choice, B for the second, and so on; or leave the answers out",
+            )
+    return ways[0]
 
 
 def _text(record: Mapping[str, Any], names: tuple[str, ...], where: str, default: str) -> str:

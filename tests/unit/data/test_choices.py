@@ -24,23 +24,17 @@ def write(path: Path, *lines: object) -> Path:
     ("record", "row"),
     [
         (WHY, WHY),
-        (WHY | {"answer": "B"}, WHY | {"answer": 1}),
-        (WHY | {"answer": "fish"}, WHY | {"answer": 1}),
         (WHY | {"answer": "1"}, WHY | {"answer": 1}),
         ({"query": "A man ate, therefore", "gold": 1, "choices": ["a", "b"]},
          {"context": "", "question": "A man ate, therefore", "choices": ["a", "b"], "answer": 1}),
         ({"ctx": "A man", "endings": ["eats", "flies"], "label": 0},
          {"context": "", "question": "A man", "choices": ["eats", "flies"], "answer": 0}),
-        ({"question": {"stem": "What?", "choices": [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]},
-          "id": "x", "answerKey": "2"}, {"context": "", "question": "What?", "choices": ["a", "b"], "answer": 1}),
-        ({"question": "What?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
-         {"context": "", "question": "What?", "choices": ["a", "b"], "answer": 0}),
         ({"premise": "It fell.", "choice1": "It broke.", "choice2": "It sang.", "question": "effect", "label": 0},
          {"context": "It fell.", "question": "What happened as a result?", "choices": ["It broke.", "It sang."],
           "answer": 0}),
         ({"context_options": ["He saw her so he", "He saw her so she"], "continuation": "ran.", "gold": 1},
          {"context": "", "question": "_ ran.", "choices": ["He saw her so he", "He saw her so she"], "answer": 1}),
-        ({"article": "Long.", "question": "What?", "options": ["a", "b", "c"], "answer": "C", "example_id": "h1"},
+        ({"article": "Long.", "question": "What?", "options": ["a", "b", "c"], "example_id": "h1", "answer": 2},
          {"context": "Long.", "question": "What?", "choices": ["a", "b", "c"], "answer": 2}),
         ({"question": "What?", "choices": ["a", "b"]},
          {"context": "", "question": "What?", "choices": ["a", "b"], "answer": -1}),
@@ -54,6 +48,54 @@ def test_one_question_a_line(tmp_path: Path, record: dict, row: dict) -> None:
     assert table.form == "choices"
     assert table.rows[1] == row
     assert table.lines == [1, 3]
+
+
+THREE = {"question": "What?", "choices": ["x", "y", "z"]}
+ARC = {"question": {"stem": "What?", "choices": [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]}}
+
+
+@pytest.mark.parametrize(
+    ("records", "answers"),
+    [
+        ([THREE | {"answer": one} for one in (0, 1, 2)], [0, 1, 2]),
+        ([THREE | {"answer": one} for one in (1, 3, "2")], [0, 2, 1]),  # from 1, for 3 is a choice
+        ([THREE | {"answer": one} for one in ("1", None, "0", -1)], [1, -1, 0, -1]),
+        ([THREE | {"answer": one} for one in ("B", "A", "", "C")], [1, 0, -1, 2]),
+        ([THREE | {"answer": one} for one in ("z", "x")], [2, 0]),
+        ([{"question": "What?", "choices": ["2", "1"], "answer": "1"}, THREE | {"answer": "y"}], [1, 1]),
+        ([{"question": "What?", "choices": ["B", "C"], "answer": "B"}, THREE | {"answer": "A"}], [1, 0]),
+        ([{"question": "What?", "choices": ["B", "C"], "answer": "B"}, THREE | {"answer": "x"}], [0, 0]),
+        ([ARC | {"answerKey": "2"}, ARC | {"answerKey": "1"}], [1, 0]),
+        ([ARC | {"answerKey": "2"}, ARC | {"answerKey": 2}], [1, 1]),
+        ([ARC | {"answerKey": "2"}, {**THREE, "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answer": "A"}],
+         [1, 0]),
+        ([THREE, THREE], [-1, -1]),
+        ([{"question": "What?", "choices": ["1", "2"], "answer": "1"}] * 2 + [THREE | {"answer": "3"}], [0, 0, 2]),
+    ],
+)  # fmt: skip
+def test_answers_are_read_in_one_way_in_all_rows(tmp_path: Path, records: list[dict], answers: list[int]) -> None:
+    for order in (1, -1):
+        table = read_choices(write(tmp_path / "rows.jsonl", *records[::order]))
+        assert [row["answer"] for row in table.rows] == answers[::order]
+
+
+@pytest.mark.parametrize(
+    ("values", "line", "told"),
+    [
+        ((0, 1, 3), 3, "read as those before it are: as numbers from 0"),
+        ((0, 1, "B"), 3, "as numbers from 0"),
+        (("A", "x"), 2, "as names of the choices"),
+        (("z", None, "1"), 3, "as texts of the choices"),
+        ((1, 2, 1), 1, "read as numbers from 0 and as numbers from 1, which are different choices"),
+    ],
+)
+def test_mixed_and_unclear_answers_are_refused(tmp_path: Path, values: tuple, line: int, told: str) -> None:
+    path = write(tmp_path / "rows.jsonl", *(THREE | {"answer": one} for one in values))
+    with pytest.raises(DataError, match=told) as caught:
+        read_choices(path)
+    assert caught.value.details["place"] == f"{path}:{line}"
+    assert caught.value.details["value"] == values[line - 1]
+    assert caught.value.details["fix"]
 
 
 def race(number: int) -> dict:
