@@ -18,8 +18,8 @@ class Draws(Settings):
 
     metric: str | None = None
     """Score to compare by; by default the task's own."""
-    resamples: int = Field(1000, ge=1)
-    """Draws of the paired bootstrap; at most 200 for a score that is no mean over rows, such as MCC."""
+    resamples: int = Field(default=1000, ge=1)
+    """Draws of the paired bootstrap."""
 
 
 def compare(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unmask.metrics.intervals import bootstrap
 from unmask.metrics.treebank import treebank_words
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -25,7 +24,6 @@ class AnswerScores:
     Attributes:
         f1: mean over the questions of the best F1 with any of the right answers.
         exact: share of the questions whose answer is one of the right ones.
-        interval: 95 % bootstrap interval of the F1.
         questions: number of questions.
         rows: F1 of each question, (N,).
         hits: exact match of each, 0 or 1, (N,).
@@ -33,7 +31,6 @@ class AnswerScores:
 
     f1: float
     exact: float
-    interval: tuple[float, float]
     questions: int
     rows: np.ndarray
     hits: np.ndarray
@@ -41,7 +38,7 @@ class AnswerScores:
     @classmethod
     def of(cls, exact: np.ndarray, f1: np.ndarray) -> "AnswerScores":
         """Means of the two scores of each question, (N,) float64."""
-        return cls(float(f1.mean()), float(exact.mean()), bootstrap(f1), len(f1), f1, exact)
+        return cls(float(f1.mean()), float(exact.mean()), len(f1), f1, exact)
 
 
 @dataclass(frozen=True)

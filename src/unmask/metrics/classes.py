@@ -15,7 +15,7 @@ class ClassScores:
 
     Attributes:
         accuracy: share of right answers.
-        interval: 95 % bootstrap interval of the accuracy.
+        interval: 95 % bootstrap interval of the accuracy; `None` where it was not asked for.
         mcc: Matthews correlation coefficient.
         macro_f1: mean of the classes' F1, over classes that occur as label or as answer.
         per_class: precision, recall, F1 and number of rows of each class.
@@ -25,7 +25,7 @@ class ClassScores:
     """
 
     accuracy: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     mcc: float
     macro_f1: float
     per_class: dict[str, dict[str, float]]
@@ -39,7 +39,7 @@ class LabelScores:
 
     Attributes:
         micro_f1: F1 of all decisions together.
-        interval: 95 % bootstrap interval of it.
+        interval: 95 % bootstrap interval of it; `None` where it was not asked for.
         macro_f1: mean of the classes' F1, over classes that occur as label or as answer.
         exact_match: share of the rows whose set of labels is right.
         per_class: precision, recall, F1 and number of rows of each class.
@@ -48,7 +48,7 @@ class LabelScores:
     """
 
     micro_f1: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     macro_f1: float
     exact_match: float
     per_class: dict[str, dict[str, float]]
@@ -56,19 +56,22 @@ class LabelScores:
     answers_per_row: float
 
 
-def classification(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> ClassScores:
+def classification(
+    gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str], *, has_interval: bool = True
+) -> ClassScores:
     """Score the answers of a classifier.
 
     Args:
         gold: right labels, one a row.
         predicted: answered labels, one a row; one that is none of the labels is a wrong answer.
         labels: all classes, in the order of the confusion matrix.
+        has_interval: draw the interval, which takes most of the time.
     """
     right = np.array([a == b for a, b in zip(gold, predicted, strict=True)], dtype=np.float64)
     per_class, macro_f1 = _per_class(gold, predicted, labels, answered=set(predicted))
     return ClassScores(
         accuracy=float(right.mean()),
-        interval=bootstrap(right),
+        interval=bootstrap(right) if has_interval else None,
         mcc=float(sk.matthews_corrcoef(gold, predicted)) if len(set(gold) | set(predicted)) > 1 else 0.0,
         macro_f1=macro_f1,
         per_class=per_class,
@@ -77,13 +80,16 @@ def classification(gold: Sequence[str], predicted: Sequence[str], labels: Sequen
     )
 
 
-def multi_label(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> LabelScores:
+def multi_label(
+    gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], *, has_interval: bool = True
+) -> LabelScores:
     """Score the answers of a classifier that may give several labels a row, or none.
 
     Args:
         gold: 1 where a row has a class, (N, C) of 0 and 1.
         predicted: 1 where it was given, (N, C).
         labels: names of the classes.
+        has_interval: draw the interval, which takes most of the time.
     """
     hits, given, right = gold * predicted, predicted.sum(1), gold.sum(1)
     answered = {name for name, count in zip(labels, predicted.sum(0), strict=True) if count}
@@ -95,7 +101,7 @@ def multi_label(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) 
 
     return LabelScores(
         micro_f1=micro_f1(np.arange(len(gold))),
-        interval=bootstrap_rows(micro_f1, len(gold)),
+        interval=bootstrap_rows(micro_f1, len(gold)) if has_interval else None,
         macro_f1=macro_f1,
         exact_match=float((gold == predicted).all(1).mean()),
         per_class=per_class,

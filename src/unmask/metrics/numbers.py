@@ -17,31 +17,36 @@ class NumberScores:
         pearson: linear correlation; likewise.
         rmse: root of the mean squared error, in the unit of the numbers.
         mae: mean absolute error.
-        interval: 95 % bootstrap interval of it (Spearman).
+        interval: 95 % bootstrap interval of Spearman's correlation; `None` where it was not asked for.
     """
 
     spearman: float
     pearson: float
     rmse: float
     mae: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
-def regression(gold: np.ndarray, answers: np.ndarray) -> NumberScores:
+def regression(gold: np.ndarray, answers: np.ndarray, *, has_interval: bool = True) -> NumberScores:
     """Score the answers of a regression.
 
     Args:
         gold: right numbers, (N,).
         answers: given numbers, (N,).
+        has_interval: draw the interval, which takes most of the time.
     """
     errors = answers - gold
     ranks = stats.rankdata(gold), stats.rankdata(answers)
+
+    def of_rows(chosen: np.ndarray) -> float:
+        return spearman(gold[chosen], answers[chosen])
+
     return NumberScores(
         spearman=correlation(*ranks),
         pearson=correlation(gold, answers),
         rmse=float(np.sqrt(np.mean(errors**2))),
         mae=float(np.mean(np.abs(errors))),
-        interval=bootstrap_rows(lambda chosen: spearman(gold[chosen], answers[chosen]), len(gold)),
+        interval=bootstrap_rows(of_rows, len(gold)) if has_interval else None,
     )
 
 

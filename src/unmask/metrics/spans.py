@@ -19,7 +19,7 @@ class SpanScores:
         f1: harmonic mean of precision and recall over all spans (micro).
         precision: share of the found spans that are right.
         recall: share of the file's spans that were found.
-        interval: 95 % bootstrap interval of f1, by drawing sentences.
+        interval: 95 % bootstrap interval of f1, by drawing sentences; `None` where it was not asked for.
         macro_f1: mean of the labels' F1.
         per_class: precision, recall, F1 and number of spans of each label.
         confusion: spans with the same edges counted by the file's label (first axis) and the answer's (second axis), in
@@ -30,19 +30,20 @@ class SpanScores:
     f1: float
     precision: float
     recall: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     macro_f1: float
     per_class: dict[str, dict[str, float]]
     confusion: list[list[int]]
     labels: list[str]
 
 
-def span_scores(gold: Sequence[Spans], found: Sequence[Spans]) -> SpanScores:
+def span_scores(gold: Sequence[Spans], found: Sequence[Spans], *, has_interval: bool = True) -> SpanScores:
     """Compare found spans with those of the file.
 
     Args:
         gold: (start, end, label) of each sentence; one that stands twice counts once.
         found: likewise.
+        has_interval: draw the interval, which takes most of the time.
     """
     pairs = [(set(a), set(b)) for a, b in zip(gold, found, strict=True)]
     right, given, wanted = Counter[str](), Counter[str](), Counter[str]()
@@ -63,7 +64,7 @@ def span_scores(gold: Sequence[Spans], found: Sequence[Spans]) -> SpanScores:
         f1=f1,
         precision=precision,
         recall=recall,
-        interval=_interval(counts),
+        interval=_interval(counts) if has_interval else None,
         macro_f1=float(np.mean([one["f1"] for one in per_class.values()])) if names else 0.0,
         per_class=per_class,
         confusion=confusion,

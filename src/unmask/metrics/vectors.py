@@ -17,12 +17,12 @@ class Agreement:
 
     Attributes:
         spearman: rank correlation, from -1 to 1; 0.0 where one side has a single value.
-        interval: its 95 % bootstrap interval over pairs.
+        interval: its 95 % bootstrap interval over pairs; `None` where it was not asked for.
         pearson: linear correlation.
     """
 
     spearman: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     pearson: float
 
 
@@ -45,15 +45,22 @@ class Retrieval:
     ranks: np.ndarray
 
 
-def agreement(similarities: Sequence[float] | np.ndarray, gold: Sequence[float] | np.ndarray) -> Agreement:
+def agreement(
+    similarities: Sequence[float] | np.ndarray, gold: Sequence[float] | np.ndarray, *, has_interval: bool = True
+) -> Agreement:
     """Compare similarities of N pairs with the given ones.
 
     Args:
         similarities: of the vectors, (N,).
         gold: what people said, (N,).
+        has_interval: draw the interval, which takes most of the time.
     """
     first, second = np.asarray(similarities, np.float64), np.asarray(gold, np.float64)
-    interval = bootstrap_rows(lambda chosen: spearman(first[chosen], second[chosen]), len(first))
+
+    def of_rows(chosen: np.ndarray) -> float:
+        return spearman(first[chosen], second[chosen])
+
+    interval = bootstrap_rows(of_rows, len(first)) if has_interval else None
     return Agreement(spearman(first, second), interval, correlation(first, second))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, from_numpy, nn
 
 from unmask.checkpoint import Model
@@ -217,8 +218,15 @@ class Task(nn.Module, ABC):
         """Turn the parts of one row into one prediction."""
 
     @abstractmethod
-    def score(self, predictions: Sequence[Any], rows: Sequence[Row]) -> dict[str, Any]:
-        """Compare predictions with the labels in the rows; `main_metric` is one of the keys."""
+    def score(self, predictions: Sequence[Any], rows: Sequence[Row], *, has_interval: bool = True) -> dict[str, Any]:
+        """Compare predictions with the labels in the rows; `main_metric` is one of the keys.
+
+        Args:
+            predictions: one a row.
+            rows: with their labels.
+            has_interval: draw the main metric's interval too, if the task tells one; who scores a thousand draws of
+                the rows wants none.
+        """
 
     def fit_to_dev(
         self, parts: Sequence[Sequence[Any]], features: Sequence[Sequence[Features]], rows: Sequence[Row]
@@ -237,6 +245,12 @@ class Task(nn.Module, ABC):
 
     def row_scores(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[float] | None:
         """How right each answer is, from 0 to 1; `None` where only many rows together have a score."""
+        del predictions, rows
+        return None
+
+    def row_counts(self, predictions: Sequence[Any], rows: Sequence[Row]) -> np.ndarray | None:
+        """Where the main metric is one F1 over the findings of all rows: how many of a row's are right, how many were
+        given, and how many there are, (N, 3) int64; `None` elsewhere."""
         del predictions, rows
         return None
 

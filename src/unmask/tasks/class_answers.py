@@ -122,13 +122,17 @@ class OneLabel:
             top=_top(self.labels, probabilities, self.top_k),
         )
 
-    def score(self, answers: Sequence[ClassPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, answers: Sequence[ClassPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Accuracy with its interval, MCC, macro F1, calibration error, per-class scores and the confusion matrix.
 
         Rows without an answer count as wrong; where there may be any, coverage and accuracy of the others are told.
         """
         gold = [row[self.column] for row in rows]
-        scores = asdict(classification(gold, [one.label or "" for one in answers], self.labels))
+        scores = asdict(
+            classification(gold, [one.label or "" for one in answers], self.labels, has_interval=has_interval)
+        )
         best = [max(one.scores, key=one.scores.__getitem__, default=one.label) for one in answers]
         hits = np.array([name == right for name, right in zip(best, gold, strict=True)], dtype=np.float64)
         scores["calibration_error"] = calibration_error(np.array([one.score for one in answers]), hits)
@@ -213,12 +217,15 @@ class ManyLabels:
             top=_top(self.labels, probabilities, self.top_k),
         )
 
-    def score(self, answers: Sequence[LabelsPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, answers: Sequence[LabelsPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Micro and macro F1, share of rows whose whole set is right, calibration error and per-class scores."""
         gold = self.targets(rows, str).astype(np.int64)
         given = np.array([[name in one.labels for name in self.labels] for one in answers], dtype=np.int64)
         sure = np.array([[one.scores[name] for name in self.labels] for one in answers])
-        return asdict(multi_label(gold, given, self.labels)) | {"calibration_error": self.calibration_error(sure, gold)}
+        found = multi_label(gold, given, self.labels, has_interval=has_interval)
+        return asdict(found) | {"calibration_error": self.calibration_error(sure, gold)}
 
     def row_scores(self, answers: Sequence[LabelsPrediction], rows: Sequence[Row]) -> list[float]:
         """F1 of the row's set of labels; 1 if there are none and none are given."""

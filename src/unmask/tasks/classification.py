@@ -199,9 +199,9 @@ class Classification(Task):
         (probabilities,) = answers.probabilities(np.stack(parts), start, self.settings.temperature)
         return answers.answer(probabilities, truncated_share=truncated_share(features), num_windows=len(features))
 
-    def score(self, predictions: Sequence[Any], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(self, predictions: Sequence[Any], rows: Sequence[Row], *, has_interval: bool = True) -> dict[str, Any]:
         """Accuracy or F1, how well probabilities are calibrated, and the scores of each class."""
-        return self.answers.score(predictions, rows)
+        return self.answers.score(predictions, rows, has_interval=has_interval)
 
     def row_scores(self, predictions: Sequence[Any], rows: Sequence[Row]) -> list[float]:
         """1 for a right answer; the F1 of a set of labels."""

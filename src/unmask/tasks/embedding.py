@@ -294,11 +294,14 @@ class Embedding(Task):
             truncated_share=truncated_share(features),
         )
 
-    def score(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[TextVectors], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Agreement with scores; or retrieval among the rows' texts, alignment and uniformity."""
         firsts = np.array([one.vector for one in predictions], np.float32)
         if self.objective == "scores":
-            return asdict(agreement([one.similarity or 0.0 for one in predictions], self._gold(rows)))
+            given = [one.similarity or 0.0 for one in predictions]
+            return asdict(agreement(given, self._gold(rows), has_interval=has_interval))
         seconds = np.array([one.pair for one in predictions], np.float32)
         distances = {"alignment": alignment(firsts, seconds), "uniformity": uniformity(firsts)}
         if self.objective == "texts":

@@ -197,8 +197,11 @@ class MaskedLM(Task):
         ]
         return FillPrediction(put(text, [choices[0] for choices in edits]), tuple(masks), one.truncated_share)
 
-    def score(self, predictions: Sequence[FillPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[FillPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Nats per masked token, perplexity and top-1 accuracy over the texts that were masked for scoring."""
+        del has_interval
         scored = [one for one in predictions if one.nll is not None]
         if not scored:
             raise DataError(

@@ -225,11 +225,14 @@ class MultipleChoice(Task):
         share = truncated / (truncated + sum(len(one) for one in features))
         return ChoicePrediction(choices[best], best, scores[best], tuple(scores), share)
 
-    def score(self, predictions: Sequence[ChoicePrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[ChoicePrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Accuracy with its interval, and what guessing would give."""
         right = np.array(self.row_scores(predictions, rows))
         chance = float(np.mean([1 / len(one.scores) for one in predictions]))
-        return {"accuracy": float(right.mean()), "interval": bootstrap(right), "chance": chance}
+        interval = bootstrap(right) if has_interval else None
+        return {"accuracy": float(right.mean()), "interval": interval, "chance": chance}
 
     def row_scores(self, predictions: Sequence[ChoicePrediction], rows: Sequence[Row]) -> list[float]:
         """1 where the right choice was taken."""

@@ -168,9 +168,12 @@ class Regression(Task):
         value = low + float(np.mean([part[0] for part in parts])) * (high - low)
         return NumberPrediction(value, truncated_share(features), len(features))
 
-    def score(self, predictions: Sequence[NumberPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[NumberPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Spearman's and Pearson's correlations, root mean squared and mean absolute error."""
-        return asdict(regression(self._gold(rows), np.array([one.value for one in predictions])))
+        given = np.array([one.value for one in predictions])
+        return asdict(regression(self._gold(rows), given, has_interval=has_interval))
 
     def mistakes(self, predictions: Sequence[NumberPrediction], rows: Sequence[Row]) -> list[Mistake]:
         """All rows with their errors; the largest are shown."""

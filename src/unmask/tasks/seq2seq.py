@@ -344,8 +344,11 @@ class Seq2Seq(Task):
         share = features[0].truncated_share
         return TextPrediction(first.text, first.score, tuple(best), share, said.num_tokens, said.nats, said.hits)
 
-    def score(self, predictions: Sequence[TextPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[TextPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """chrF, BLEU and ROUGE of the written texts; nats and hits for each token of all targets."""
+        del has_interval
         pairs = _written(predictions, rows, self.settings.label_column)
         scores = asdict(generation(*zip(*pairs, strict=True), words=self.settings.bleu_words))
         tokens = max(1, sum(one.num_target_tokens for one in predictions))

@@ -283,21 +283,27 @@ class Tagging(Task):
             spans.append(FoundSpan(start, end, chunk.label, text[start:end], float(share)))
         return TagPrediction(tuple(spans), features[0].truncated_share)
 
-    def score(self, predictions: Sequence[TagPrediction], rows: Sequence[Row]) -> dict[str, Any]:
+    def score(
+        self, predictions: Sequence[TagPrediction], rows: Sequence[Row], *, has_interval: bool = True
+    ) -> dict[str, Any]:
         """Precision, recall and F1 of whole spans, all and by label, and the share of words with the right tag."""
         gold = [self._gold(row) for row in rows]
         found = [_spans(answer) for answer in predictions]
-        right = total = 0
+        hits: list[bool] = []
         for row, ours, theirs in zip(rows, gold, found, strict=True):
             words, text = self._words(row), row[self.settings.text_column]
             wanted, given = (
                 self.tagset.ids_of(fit(text, spans, words, policy="expand"), len(words)) for spans in (ours, theirs)
             )
-            pairs = [(a, b) for a, b in zip(wanted, given, strict=True) if a is not None]
-            right += sum(a == b for a, b in pairs)
-            total += len(pairs)
-        scores = asdict(span_scores([_plain(one) for one in gold], [_plain(one) for one in found]))
-        return scores | {"accuracy": right / max(total, 1)}
+            hits += [a == b for a, b in zip(wanted, given, strict=True) if a is not None]
+        plain = ([_plain(one) for one in some] for some in (gold, found))
+        scores = asdict(span_scores(*plain, has_interval=has_interval))
+        return scores | {"accuracy": sum(hits) / max(len(hits), 1)}
+
+    def row_counts(self, predictions: Sequence[TagPrediction], rows: Sequence[Row]) -> np.ndarray:
+        """Right spans, found ones, and those of the file."""
+        pairs = [(set(_spans(one)), set(self._gold(row))) for one, row in zip(predictions, rows, strict=True)]
+        return np.array([(len(a & b), len(a), len(b)) for a, b in pairs])
 
     def row_scores(self, predictions: Sequence[TagPrediction], rows: Sequence[Row]) -> list[float]:
         """F1 of each text's spans; 1 where there is nothing to find and nothing was found."""

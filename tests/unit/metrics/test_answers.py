@@ -143,8 +143,6 @@ def test_chinese_answers_are_compared_by_the_longest_common_run() -> None:
     assert found.exact == pytest.approx(1 / 3)
     assert found.rows.tolist() == pytest.approx([2 * 3 / 5 * 3 / 6 / (3 / 5 + 3 / 6), 1.0, 0.0])
     assert found.questions == 3
-    low, high = found.interval
-    assert low <= found.f1 <= high
 
 
 def test_words_lose_articles_and_punctuation() -> None:

@@ -10,11 +10,14 @@ import pytest
 from tests import tiny
 from unmask.cli import main
 from unmask.data.recognise import read_rows
+from unmask.data.rows import Table
 from unmask.errors import UsageError
 from unmask.predict import Predictor
 from unmask.runtime import machine
 from unmask.study.compare import Compared, compare, model_in
+from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification
+from unmask.tasks.tagging import Tagging
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
@@ -70,6 +73,23 @@ def test_the_general_way_agrees_with_the_fast_one(
     fast = compared(*folders, resamples=20).comparison
     monkeypatch.setattr(Classification, "row_scores", lambda self, predictions, rows: None)
     assert compared(*folders, resamples=20).comparison == fast
+
+
+def test_all_draws_are_made_of_a_score_that_is_no_mean(folders: tuple[Path, Path, Path]) -> None:
+    found = compared(*folders, metric="mcc", resamples=400).comparison
+    assert found.p_value == 1 / 401
+
+
+def test_the_f1_of_all_rows_agrees_with_the_task_that_scores_each_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh, taught = tiny.tagger(), tiny.tagger()
+    taught.init_weights(1)
+    table = Table(Path("rows"), ["text"], tiny.rows_of(fresh) * 2, list(range(1, 17)))
+    predictors, tables = (Predictor(fresh), Predictor(taught)), (table, table)
+    fast = compare(predictors, tables, resamples=30)
+    assert fast.metric == "f1"
+    assert fast.comparison.interval[0] < fast.comparison.interval[1]
+    monkeypatch.setattr(Tagging, "row_counts", Task.row_counts)
+    assert compare(predictors, tables, resamples=30).comparison == fast.comparison
 
 
 def test_what_cannot_be_compared_is_said(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:

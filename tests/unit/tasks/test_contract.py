@@ -78,6 +78,16 @@ def test_score_has_the_main_metric(task: Task) -> None:
     assert isinstance(scores[task.main_metric], float)
 
 
+def test_scores_are_the_same_without_their_interval(task: Task) -> None:
+    rows = tiny.rows_of(task)
+    predictions = Predictor(task).predict_rows(rows, is_labelled=True)
+    scores = task.score(predictions, rows)
+    bare = task.score(predictions, rows, has_interval=False)
+    assert bare.pop("interval", None) is None
+    assert scores.pop("interval", (0.0, 0.0)) is not None
+    assert bare == scores
+
+
 def test_texts_longer_than_the_model_are_cut_and_counted() -> None:
     task = tiny.classifier()
     task.settings = task.settings.model_copy(update={"long_texts": "cut"})
