@@ -300,10 +300,11 @@ class _Finetuning:
         task = trainer.final_task().cpu()
         merge(task)
         scores, found, collapsed = self.job.estimate, None, None
+        fitted: tuple[str, ...] = ()
         metric = self.settings.metric or task.main_metric
         if dev is not None:
             result = evaluate(Predictor(task), dev, fit=True)
-            scores = result.scores
+            scores, fitted = result.scores, result.fitted
             collapsed = self._why_collapsed(trainer.step, scores[metric], result.predictions, dev)
             found = look_at(task, result.predictions, dev.rows)
             write_predictions(self.run.folder / PREDICTIONS, task, result.predictions, dev)
@@ -315,6 +316,7 @@ class _Finetuning:
             metric=metric,
             scores=scores,
             scored_on="folds" if dev is None else "dev",
+            fitted=fitted,
             collapsed=collapsed,
         )
         write_report(self.run, "Fine-tuning", scores, found)

@@ -14,6 +14,8 @@ from unmask.train.run import Run, clock
 _SCORED_ON = {
     "corpus": "On the held-out part of the corpus:",
     "dev": "On the dev rows, which also chose the epoch:",
+    "fitted": "On the dev rows, which also chose the epoch; the {names} that answers each fifth of them was fitted on "
+    "the other four fifths:",
     "folds": "Means over the folds of a cross-validation; this model itself has learned from all rows:",
 }
 
@@ -88,7 +90,7 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
         "",
         "## Results",
         "",
-        _SCORED_ON[final.get("scored_on", "corpus")],
+        scored_on(final),
         "",
         *(f"* {name}: {value:.4f}" for name, value in scores.items()),
         "",
@@ -111,6 +113,17 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def scored_on(final: dict[str, Any]) -> str:
+    """What the scores of a run were measured on, in words.
+
+    Args:
+        final: the run's event of this name.
+    """
+    if names := final.get("fitted"):
+        return _SCORED_ON["fitted"].format(names=" and ".join(name.replace("_", " ") for name in names))
+    return _SCORED_ON[final.get("scored_on", "corpus")]
 
 
 def _example(task: Task) -> str:

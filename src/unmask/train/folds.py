@@ -12,7 +12,7 @@ import math
 import re
 import shutil
 import statistics
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ import numpy as np
 
 from unmask import storage
 from unmask.config import Settings, resolve
-from unmask.data.order import permute
+from unmask.data.dealing import deal
 from unmask.errors import NumericError, UsageError
 from unmask.train.finetune import FinetuneResult, run_job
 from unmask.train.job import Job
@@ -213,30 +213,6 @@ def _dealt(job: Job, num_folds: int, seed: int) -> list[list[int]]:
             "each other's dev rows",
         )
     return folds
-
-
-def deal(
-    strata: Sequence[str], num_folds: int, *, seed: int, groups: Sequence[Hashable | None] = ()
-) -> list[list[int]]:
-    """Deal rows out to folds, stratum by stratum and in random order, as a pure function of the seed.
-
-    Args:
-        strata: one a row; a group belongs to the stratum of its first row.
-        num_folds: number of parts.
-        seed: of the order.
-        groups: one a row; rows of one group stay together, and `None`, like no groups at all, is a row alone.
-
-    Returns:
-        Row numbers of each fold, ascending.
-    """
-    members: dict[Hashable, list[int]] = {}
-    for row in range(len(strata)):
-        group = groups[row] if groups else None
-        members.setdefault(("alone", row) if group is None else ("group", group), []).append(row)
-    units = list(members.values())
-    order = permute(np.arange(len(units)), size=len(units), key=seed)
-    dealt = sorted((units[at] for at in order), key=lambda rows: strata[rows[0]])
-    return [sorted(row for unit in dealt[fold::num_folds] for row in unit) for fold in range(num_folds)]
 
 
 @contextlib.contextmanager

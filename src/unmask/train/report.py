@@ -6,6 +6,7 @@ from typing import Any
 from unmask import pages, storage
 from unmask.tasks.base import Mistake
 from unmask.train.answers import Answers
+from unmask.train.finish import scored_on
 from unmask.train.run import Run
 
 _NO_SCORES = ("kind", "event", "time", "step", "epoch")
@@ -27,7 +28,7 @@ def write_report(run: Run, title: str, scores: dict[str, Any], answers: Answers 
     heading = f"{title}: {run.folder.resolve().name}"
     parts = [
         f"<h1>{pages.escaped(heading)}</h1>",
-        *_scores(scores),
+        *_scores(run, scores),
         *_classes(scores),
         *(_answers(answers) if answers is not None else ()),
         *_curves(run),
@@ -40,7 +41,7 @@ def write_report(run: Run, title: str, scores: dict[str, Any], answers: Answers 
     storage.write_text(run.folder / "report.html", pages.page(heading, parts))
 
 
-def _scores(scores: dict[str, Any]) -> Iterator[str]:
+def _scores(run: Run, scores: dict[str, Any]) -> Iterator[str]:
     rows: list[tuple[str, str | float]] = [
         (name, value) for name, value in scores.items() if isinstance(value, int | float)
     ]
@@ -48,6 +49,7 @@ def _scores(scores: dict[str, Any]) -> Iterator[str]:
         rows.append(("95 % interval", " to ".join(f"{edge:.4f}" for edge in scores["interval"])))
     if rows:
         yield "<h2>Scores</h2>"
+        yield from (f"<p>{pages.escaped(scored_on(final))}</p>" for final in run.events("final")[-1:])
         yield pages.table(rows)
 
 

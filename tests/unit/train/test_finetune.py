@@ -169,6 +169,7 @@ def test_predictions_of_the_dev_rows_are_kept_with_their_scores_and_no_labels(
     again = Predictor.load(result.model)(texts)
     assert [one.label for one in again] == [record["prediction"]["label"] for record in records]
     assert set(records[0]) == {"row", "line", "prediction", "score"}
+    assert "temperature that answers each fifth" in result.report.read_text()
 
 
 def test_a_signal_inside_an_evaluation_ends_it_at_once_and_nothing_is_lost(

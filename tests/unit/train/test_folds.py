@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tests import tiny
 from unmask import Predictor, storage
 from unmask.cli import main
+from unmask.data.dealing import deal
 from unmask.errors import NumericError, UsageError
 from unmask.tasks.classification import Classification
 from unmask.train import folds
 from unmask.train.finetune import FinetuneResult
-from unmask.train.folds import Summary, cross_validate, deal, train_seeds
+from unmask.train.folds import Summary, cross_validate, train_seeds
 from unmask.train.job import Job, read_job
 from unmask.train.settings import FinetuneSettings
 

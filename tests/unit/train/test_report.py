@@ -78,6 +78,15 @@ def test_the_card_says_what_was_trained_and_how_well(run: Run) -> None:
         assert text in card, text
 
 
+def test_page_and_card_say_that_no_row_is_scored_with_what_was_fitted_on_it(run: Run) -> None:
+    run.log("final", step=3, best_step=1, scores=SCORES, scored_on="dev", fitted=["temperature", "thresholds"])
+    write_report(run, "Fine-tuning", SCORES)
+    write_model(run, tiny.classifier(), FinetuneSettings(), {})
+    told = "the temperature and thresholds that answers each fifth of them was fitted on the other four fifths:"
+    for file in (run.folder / "report.html", run.model / "README.md"):
+        assert told in file.read_text("utf-8"), file
+
+
 def test_the_page_names_inputs_and_what_was_done_about_spikes(run: Run) -> None:
     run.log("spike", step=2, loss=88.5, verdict="roll back")
     run.log("rollback", step=2, to="step-000000001")
