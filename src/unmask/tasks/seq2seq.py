@@ -247,13 +247,19 @@ class Seq2Seq(Task):
         return sorted(fresh)
 
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
-        """Encode sources, cut at their ends, and targets; outside training a target that is there is a beginning."""
+        """Encode sources, cut at their ends, and targets.
+
+        Outside training no target is needed, and whatever stands in its column has no part in the answer. The plain
+        forward pass reads it as the beginning of a text, so that a certificate covers all weights of the decoder.
+        """
         limit = min(self.settings.max_length or self.config.max_length, self.config.max_length)
         first, *others = ([text_of(row, name, place(at)) for at, row in enumerate(rows)] for name in self.text_columns)
         columns = [self.tokenizer.encode([self.settings.source_prefix + text for text in first])]
         columns += [self.tokenizer.encode(texts) for texts in others]
         column = self.settings.label_column
-        known = [text_of(row, column, place(at)) if is_training or column in row else "" for at, row in enumerate(rows)]
+        known = [
+            text_of(row, column, place(at)) if is_training else _beginning(row, column) for at, row in enumerate(rows)
+        ]
         features: list[Features] = []
         num_cut = 0
         for at, target in enumerate(self.tokenizer.encode_ids(known)):
@@ -423,6 +429,12 @@ class Seq2Seq(Task):
         )
         decoding = self.head.start(source, layout, settings.num_beams)
         return beam_search(decoding, layout.num_texts, rules, source.device)
+
+
+def _beginning(row: Row, column: str) -> str:
+    """What stands in a column, if it is a text."""
+    value = row.get(column)
+    return value if isinstance(value, str) else ""
 
 
 def _part(source: Tensor, cu_seqlens: np.ndarray, texts: list[int]) -> tuple[Tensor, np.ndarray]:

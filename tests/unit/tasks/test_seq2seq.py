@@ -168,6 +168,22 @@ def test_sources_have_a_prefix_and_a_second_text() -> None:
     assert features.input_ids.tolist() == [0, *first, 2, 2, *second, 2]
 
 
+@pytest.mark.parametrize("target", ["", " ", "a joy", "a joy " * 40, None, ["a joy", "a bore"]])
+def test_a_target_in_a_row_has_no_part_in_its_answer(learnt: Seq2Seq, target: object) -> None:
+    rows = [{"text": "fine film"}, {"text": "grey"}]
+    answers = Predictor(learnt).predict_rows([row | {"target": target} for row in rows])
+    assert answers == Predictor(learnt).predict_rows(rows)
+
+
+def test_an_evaluation_needs_its_targets(learnt: Seq2Seq) -> None:
+    columns = ("text", "target")
+    known = table(columns, ("fine film", "film fine"), ("grey film", "film grey"))
+    assert evaluate(Predictor(learnt), known).scores["nats_per_token"] < 0.3
+    with pytest.raises(DataError, match="empty") as caught:
+        evaluate(Predictor(learnt), table(columns, ("fine film", "film fine"), ("grey film", "")))
+    assert caught.value.details["place"] == "pairs.tsv:3"
+
+
 def test_long_sources_are_cut_and_told(learnt: Seq2Seq) -> None:
     (answer,) = Predictor(learnt)(["word " * 500])
     assert 0.8 < answer.truncated_share < 1.0
