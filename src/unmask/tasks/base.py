@@ -126,6 +126,8 @@ class Task(nn.Module, ABC):
     """What its rows look like in files."""
     is_coupled: ClassVar[bool] = False
     """Whether the features of a row are compared with each other, and so must stand in one batch."""
+    has_probabilities: ClassVar[bool] = True
+    """Whether its logits are of probabilities, so that two passes of the network can be compared by them."""
 
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: Settings) -> None:
         super().__init__()
@@ -204,9 +206,28 @@ class Task(nn.Module, ABC):
         Args:
             logits: of the batch.
             batch: that the network saw, with labels.
+
+        Raises:
+            UsageError: the task has none.
         """
         del batch
+        self.require_probabilities()
         return logits.float().log_softmax(-1)
+
+    @classmethod
+    def require_probabilities(cls) -> None:
+        """Refuse what compares probabilities, where there are none.
+
+        Raises:
+            UsageError: the task has none.
+        """
+        if not cls.has_probabilities:
+            raise UsageError(
+                "no-probabilities",
+                f"the task '{cls.name}' has no probabilities, so R-Drop has nothing to compare",
+                place="regularize.r_drop",
+                remedy="leave out --regularize.r-drop; --regularize.fgm-epsilon 1 works with every task",
+            )
 
     def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[Any]:
         """What the network says about each of the batch's features, on the host; by default its row of the logits."""

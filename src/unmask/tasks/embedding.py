@@ -107,6 +107,7 @@ class Embedding(Task):
     head_name = None
     settings_class = EmbeddingSettings
     is_coupled = True
+    has_probabilities = False
     settings: EmbeddingSettings
 
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: EmbeddingSettings) -> None:
@@ -254,10 +255,6 @@ class Embedding(Task):
         left_out = same_texts(keys[:, :2], keys[:, 1:].T.flatten())
         similarities = vectors[:, 0] @ candidates.T / self.settings.temperature
         return F.cross_entropy(similarities.masked_fill(left_out, -torch.inf), batch.labels, reduction="sum")
-
-    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """None: a vector is no distribution."""
-        raise UsageError("no-probabilities", "sentence vectors have no probabilities, so R-Drop has nothing to compare")
 
     def answer(self, batch: Batch, features: Sequence[Features]) -> list[Any]:
         """The vectors of all windows; of SimCSE's pairs, the second one under dropout."""

@@ -17,7 +17,7 @@ from unmask.data.batching import Batch, Features
 from unmask.data.classes import number_in
 from unmask.data.infer import infer_columns
 from unmask.data.rows import Table
-from unmask.errors import DataError, UsageError
+from unmask.errors import DataError
 from unmask.metrics.numbers import regression
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
@@ -83,6 +83,7 @@ class Regression(Task):
     head_name = "classification"
     settings_class = RegressionSettings
     main_metric = "spearman"
+    has_probabilities = False
     settings: RegressionSettings
 
     @classmethod
@@ -156,10 +157,6 @@ class Regression(Task):
         """Squared errors of the scaled numbers, summed."""
         assert batch.labels is not None, "a batch without labels has no loss"
         return F.mse_loss(logits.float()[:, 0], batch.labels.float(), reduction="sum")
-
-    def log_probs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Numbers have none."""
-        raise UsageError("no-probabilities", "numbers have no probabilities, so R-Drop has nothing to compare")
 
     def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> NumberPrediction:
         """Mean of the windows' outputs, in the unit of the rows."""

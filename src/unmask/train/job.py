@@ -96,6 +96,8 @@ def read_job(
     table = _table(file, asked.data, find_task(task).form if task else None, rejects)
     task = task or _choose(table, asked.data)
     kind = find_task(task)
+    if asked.regularize.r_drop:
+        kind.require_probabilities()
     start = load_model(model, head=kind.head_name) if model is not None else None
     lr = _usual_lr(start) * (LORA_LR_FACTOR if asked.lora.rank else 1)
     settings = resolve(FinetuneSettings, {"optim": {"lr": lr}}, *given)

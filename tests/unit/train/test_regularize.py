@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch.nn.functional as F
 from tests import tiny
 from tests.unit.tasks.test_contract import MAKERS
 from unmask.data.batching import Batch
-from unmask.errors import UsageError
+from unmask.errors import UnmaskError, UsageError
 from unmask.runtime import machine, seed_step
 from unmask.tasks.base import Task
 from unmask.train.fit import Trainer
+from unmask.train.job import read_job
 from unmask.train.regularize import Regularizer, divergence, moved
 from unmask.train.settings import OptimSettings, RegularizeSettings
 
@@ -109,6 +111,22 @@ def test_all_tasks_have_probabilities_or_say_that_they_have_none(name: str) -> N
     assert each == pytest.approx(round(each), rel=1e-4)
     assert round(each) == (2 if name == "span_qa" else 1)
     assert float(divergence(log_probs, log_probs.flip(0)).detach()) > 0
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_r_drop_without_probabilities_is_refused_when_the_job_is_read(name: str, tmp_path: Path) -> None:
+    """Before the model is opened: the folder is none."""
+    path = tmp_path / "rows.tsv"
+    path.write_text("text\tpair\tscore\na film\ta story\t1.5\na day\ta bore\t2.5\n")
+    given = ({"regularize": {"r_drop": 1.0}},)
+    with pytest.raises(UnmaskError) as caught:
+        read_job(path, model=tmp_path / "none", task=name, given=given)
+    if name in WITHOUT:
+        assert caught.value.code == "no-probabilities"
+        assert caught.value.details["place"] == "regularize.r_drop"
+        assert "leave out --regularize.r-drop" in caught.value.details["fix"]
+    else:
+        assert caught.value.code != "no-probabilities"
 
 
 def test_without_dropout_r_drop_adds_nothing(monkeypatch) -> None:
