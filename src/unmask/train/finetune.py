@@ -76,12 +76,10 @@ class Epoch:
     Attributes:
         epoch: its number, from 1.
         score: main metric on the dev rows; 0 without dev rows.
-        is_best: whether no earlier one was better.
     """
 
     epoch: int
     score: float
-    is_best: bool
 
 
 def finetune(
@@ -250,7 +248,7 @@ class _Finetuning:
 
     def _end_epoch(self, trainer: Trainer, predictor: Predictor, stop: Stop) -> Epoch:
         """Evaluate and save; when the process is asked to stop meanwhile, save and leave: the next start evaluates."""
-        step, is_best, score = trainer.step, True, 0.0
+        step, score = trainer.step, 0.0
         if self.job.dev is None:
             self.state |= {"best_step": step, "evaluated_step": step}
         else:
@@ -261,9 +259,9 @@ class _Finetuning:
                 trainer.ranks.agree(stop)
                 self.run.end_if_asked(stop, trainer, self.state)
                 raise
-            score, is_best = self._judge(result, predictor.task, step)
+            score = self._judge(result, predictor.task, step)
         self.run.save(trainer, self.state)
-        return Epoch(step // self.per_epoch, score, is_best)
+        return Epoch(step // self.per_epoch, score)
 
     def _numbers(self, result: Evaluation) -> tuple[str, dict[str, float]]:
         """Name of the score to choose by, and all scores that are one number."""
@@ -279,7 +277,7 @@ class _Finetuning:
             )
         return metric, numbers
 
-    def _judge(self, result: Evaluation, task: Task, step: int) -> tuple[float, bool]:
+    def _judge(self, result: Evaluation, task: Task, step: int) -> float:
         metric, numbers = self._numbers(result)
         epoch = step // self.per_epoch
         self.run.log("evaluation", step=step, epoch=epoch, **numbers)
@@ -291,7 +289,7 @@ class _Finetuning:
             self.state |= {"best_step": step, "best_score": score, "worse": 0}
         else:
             self.state["worse"] += 1
-        return score, is_best
+        return score
 
     def _finish(self, trainer: Trainer) -> None:
         """Score the kept weights as users will run them, on the CPU in float32, and write report and model."""
