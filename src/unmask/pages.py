@@ -19,6 +19,9 @@ mark { border-radius: 3px; padding: 0 .1rem; color: inherit } mark sub { font-si
 mark.both { background: #bbf7d0 } mark.gold { background: #fde68a } mark.answer { background: #fecaca }
 """
 
+_DOT = 'fill="#2457a8"'
+_ODD_DOT = 'fill="#fff" stroke="#dc2626" stroke-width=2'
+
 Cell = str | float
 
 
@@ -124,6 +127,37 @@ def curve(
         f'<svg viewBox="0 0 {width} {height}" role=img>{diagonal}'
         f'<polyline points="{line}" fill=none stroke="#2457a8" stroke-width=1.5 />{"".join(texts)}</svg>'
     )
+
+
+def dots(rows: Sequence[tuple[str, float, bool]], *, middle: float, limits: tuple[float, float]) -> Markup:
+    """Values on one axis, one line each, so that their spread is seen.
+
+    Args:
+        rows: label, finite value, and whether it is odd: then a red ring stands for it.
+        middle: where a line is drawn through all.
+        limits: of a band behind them.
+    """
+    values = [value for _, value, _ in rows] + [middle, *limits]
+    low, reach = min(values), (max(values) - min(values)) or 1.0
+    width, margin, step = 640, 110, 22
+    height = step * len(rows) + 34
+
+    def across(value: float) -> float:
+        return margin + (value - low) / reach * (width - margin - 40)
+
+    first, last = across(limits[0]), across(limits[1])
+    band = f'<rect x={first:.1f} y=6 width={max(last - first, 1):.1f} height={height - 34} fill="#e2e8f0" />'
+    line = f'<path d="M{across(middle):.1f} 6V{height - 28}" stroke="#2457a8" />'
+    marks = [
+        f"<text x=8 y={step * at + 24} font-size=12>{html.escape(label)}</text>"
+        f"<circle cx={across(value):.1f} cy={step * at + 20} r=5 {_ODD_DOT if is_odd else _DOT} />"
+        for at, (label, value, is_odd) in enumerate(rows)
+    ]
+    ends = [
+        f"<text x={across(value):.1f} y={height - 8} font-size=12 text-anchor=middle>{number(value)}</text>"
+        for value in dict.fromkeys((min(values), max(values)))
+    ]
+    return Markup(f'<svg viewBox="0 0 {width} {height}" role=img>{"".join([band, line, *marks, *ends])}</svg>')
 
 
 def marked(text: str, marks: Sequence[tuple[int, int, str, str]]) -> Markup:

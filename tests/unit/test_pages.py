@@ -34,6 +34,19 @@ def test_a_curve_puts_its_points_in_order_and_leaves_out_what_is_not_finite() ->
     assert "too few" in pages.curve([(0, 1.0), (1, float("inf"))])
 
 
+def test_dots_stand_in_the_order_of_their_values_on_a_band() -> None:
+    drawn = pages.dots([("<b>", 0.9, False), ("low", 0.2, True)], middle=0.55, limits=(0.2, 0.9))
+    high, low = (float(x) for x in re.findall(r"<circle cx=([\d.]+)", drawn))
+    middle = re.search(r'd="M([\d.]+)', drawn)
+    band = re.search(r"<rect x=([\d.]+) y=6 width=([\d.]+)", drawn)
+    assert middle is not None
+    assert band is not None
+    assert float(middle[1]) == pytest.approx((low + high) / 2, abs=0.1)
+    assert (float(band[1]), float(band[1]) + float(band[2])) == pytest.approx((low, high), abs=0.1)
+    assert drawn.index('fill="#2457a8"') < drawn.index("#dc2626")
+    assert "&lt;b&gt;" in drawn
+
+
 @pytest.mark.parametrize(("value", "told"), [(12345.6, "12,346"), (7, "7"), (0.123456, "0.1235"), (1e-9, "1e-09")])
 def test_numbers_are_short(value: float, told: str) -> None:
     assert pages.number(value) == told

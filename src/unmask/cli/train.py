@@ -82,6 +82,7 @@ def finetune(
         for line in summary.to_lines():
             say(line)
         say(f"model: {output / 'model'}")
+        say(f"report: {output / 'report.html'}")
         return
     result = heavy("unmask.train.finetune:finetune")(file, output, **inputs)
     say(f"dev {result.main_metric}: {result.main_score:.4f}")

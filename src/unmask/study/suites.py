@@ -22,9 +22,10 @@ from unmask import pages, storage
 from unmask.config import Settings, resolve
 from unmask.errors import DataError, NumericError, UsageError
 from unmask.metrics.paired import paired_bootstrap
-from unmask.train.folds import SUMMARY, train_seeds
+from unmask.train.folds import train_seeds
 from unmask.train.job import read_job
 from unmask.train.predictions import PREDICTIONS, read_records
+from unmask.train.summary import SUMMARY
 
 log = logging.getLogger("unmask")
 

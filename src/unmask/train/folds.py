@@ -1,19 +1,19 @@
 """One fine-tuning several times: over seeds, or over folds of the rows; one folder layout and one summary for both.
 
 RUN/seed-0, RUN/seed-1, ... or RUN/fold-1, RUN/fold-2, ..., RUN/final are run folders; RUN/model is the model to use,
-RUN/dev-predictions.jsonl the answers that the summary's scores belong to, RUN/summary.json the scores.
+RUN/dev-predictions.jsonl the answers that the summary's scores belong to, RUN/summary.json and
+RUN/report.html the scores, for programs and for people.
 """
 
 import contextlib
 import itertools
-import json
 import logging
 import math
 import re
 import shutil
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,84 +27,15 @@ from unmask.train.finetune import FinetuneResult, run_job
 from unmask.train.job import Job
 from unmask.train.predictions import PREDICTIONS, read_records, write_records
 from unmask.train.settings import FinetuneSettings
+from unmask.train.summary import PAGE, SUMMARY, Part, Summary, counted_of, write_summary
 
 log = logging.getLogger("unmask")
 
-SUMMARY = "summary.json"
 MAX_RESTARTS = 3
 _NEXT_SEED = 1000
 # Sizes and fitted settings that stand among the scores.
 _NO_SCORE = re.compile(r"questions$|^temperature$|^best_threshold$|^calibration_error_before$")
-_OWN = re.compile(rf"(seed|fold)-\d+|final|model|\..*|{re.escape(SUMMARY)}|{re.escape(PREDICTIONS)}")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the runs.
-
-    Attributes:
-        name: of its folder below the summary's.
-        seed: of the run.
-        score: main metric on its dev rows; NaN (`null` in the file) for a run whose loss was not finite.
-        scores: all metrics that are one number.
-        best_epoch: epoch whose weights were kept.
-        collapsed: why the run counts as collapsed; `None` for one that has learned something.
-        is_replaced: whether the run had collapsed and another seed took its place.
-    """
-
-    name: str
-    seed: int
-    score: float
-    scores: dict[str, float]
-    best_epoch: int
-    collapsed: str | None
-    is_replaced: bool = False
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What all runs together say; those replaced or without a score count in `num_collapsed` alone.
-
-    Attributes:
-        kind: `seeds` or `folds`.
-        metric: name of the score.
-        runs: all of them, in the order in which they were trained.
-        mean: of the scores.
-        sd: their standard deviation (n - 1); 0 for a single one.
-        median: of the scores.
-        low: the least score.
-        high: the greatest score.
-        num_collapsed: how many runs collapsed.
-        best: name of the run with the best score.
-        kept: name of the run whose model is RUN/model.
-    """
-
-    kind: Literal["seeds", "folds"]
-    metric: str
-    runs: list[Part]
-    mean: float
-    sd: float
-    median: float
-    low: float
-    high: float
-    num_collapsed: int
-    best: str
-    kept: str
-
-    def to_lines(self) -> list[str]:
-        """One line a run and one for all of them."""
-        lines = [
-            f"{one.name:<12} {self.metric} {one.score:.4f}  epoch {one.best_epoch}"
-            + ("  collapsed" if one.collapsed else "")
-            + (", replaced" if one.is_replaced else "")
-            for one in self.runs
-        ]
-        counted = len(_counted(self.runs))
-        return [
-            *lines,
-            f"dev {self.metric} of {counted} {self.kind}: median {self.median:.4f}, range {self.low:.4f} to "
-            f"{self.high:.4f}, mean {self.mean:.4f} (sd {self.sd:.4f}), {self.num_collapsed} collapsed",
-        ]
+_OWN = re.compile(rf"(seed|fold)-\d+|final|model|\..*|{re.escape(SUMMARY)}|{re.escape(PREDICTIONS)}|{re.escape(PAGE)}")
 
 
 def train_seeds(
@@ -248,13 +179,8 @@ def _part(name: str, seed: int, result: FinetuneResult) -> Part:
     return Part(name, seed, result.main_score, numbers, result.best_epoch, result.collapsed)
 
 
-def _counted(parts: list[Part]) -> list[Part]:
-    """Runs that have a score and were not replaced."""
-    return [one for one in parts if not one.is_replaced and not math.isnan(one.score)]
-
-
 def _summary(kind: Literal["seeds", "folds"], metric: str, parts: list[Part], *, higher: bool) -> Summary:
-    counted = _counted(parts)
+    counted = counted_of(parts)
     scores = [one.score for one in counted]
     best = (max if higher else min)(counted, key=lambda one: one.score).name
     return Summary(
@@ -301,8 +227,5 @@ def with_medians(options: Settings, models: list[Path]) -> Settings:
 def _finish(output: Path, summary: Summary) -> Summary:
     """Put the kept model and the summary into their places."""
     copy_model(output / summary.kept / "model", output / "model")
-    content = asdict(summary)
-    for one in content["runs"]:
-        one["score"] = None if math.isnan(one["score"]) else one["score"]
-    storage.write_text(output / SUMMARY, json.dumps(content, indent=1) + "\n")
+    write_summary(output, summary)
     return summary

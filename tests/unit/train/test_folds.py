@@ -1,6 +1,7 @@
 """Several seeds and several folds: what is dealt, trained, skipped, kept and said."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from unmask.errors import NumericError, UsageError
 from unmask.tasks.classification import Classification
 from unmask.train import folds
 from unmask.train.finetune import FinetuneResult
-from unmask.train.folds import Summary, cross_validate, train_seeds
+from unmask.train.folds import cross_validate, train_seeds
 from unmask.train.job import Job, read_job
 from unmask.train.settings import FinetuneSettings
+from unmask.train.summary import Summary
 
 BASE: dict[str, Any] = {
     "epochs": 3,
@@ -63,6 +65,11 @@ def fitted_in(run: Path) -> dict[str, Any]:
     return settings
 
 
+def told_of(scores: list[float]) -> tuple[float, ...]:
+    """Numbers of the page's row."""
+    return statistics.median(scores), min(scores), max(scores), statistics.fmean(scores), statistics.stdev(scores)
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -103,6 +110,8 @@ def test_seeds_share_their_dev_rows_and_the_best_model_is_kept(rows: Path, start
     asked = [[one["line"] for one in lines_of(tmp_path / f"run/seed-{seed}/dev-predictions.jsonl")] for seed in (3, 1)]
     assert asked[0] == asked[1]
     assert json.loads((tmp_path / "run/summary.json").read_text())["median"] == summary.median
+    page = (tmp_path / "run/report.html").read_text()
+    assert re.search(r"<td>accuracy</td>" + "".join(rf"<td>{value:.4g}</td>" for value in told_of(scores)), page)
     before = (tmp_path / "run/seed-1/events.jsonl").read_bytes()
     more = seeds_of(rows, start, tmp_path / "run", [3, 1, 2])
     assert (tmp_path / "run/seed-1/events.jsonl").read_bytes() == before, "a finished run is not repeated"
@@ -116,6 +125,10 @@ def test_a_collapsed_seed_is_counted_and_replaced_a_few_times(rows: Path, start:
     assert [one.is_replaced for one in summary.runs] == [True, True, True, False]
     assert summary.num_collapsed == 4
     assert "4 collapsed" in summary.to_lines()[-1]
+    page = (tmp_path / "run/report.html").read_text()
+    assert page.count("<circle") == page.count("#dc2626") == page.count("<td>collapsed: ") == 4
+    assert page.count("replaced by the next") == 3
+    assert '<a href="seed-3005/report.html">' in page
     good = seeds_of(rows, start, tmp_path / "good", [5], restart=True, epochs=8, patience=8, batch_size=2)
     assert (good.num_collapsed, len(good.runs)) == (0, 1)
     again = seeds_of(rows, start, tmp_path / "run", [5], **settings)
