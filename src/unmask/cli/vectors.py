@@ -34,6 +34,8 @@ def embed(
 ) -> None:
     """Write the vectors of a file of texts, float32, one a text and in order.
 
+    Vector N is that of line N of a .txt file: an empty line has a vector of zeros, and that is told.
+
     Args:
         file: .txt file with one text a line, or a table.
         model: Model folder, at best one that was fine-tuned with --task embedding.
@@ -47,6 +49,9 @@ def embed(
     heavy("unmask.study.search:check_output")(output)
     predictor = heavy("unmask.study.search:open_embedder")(model, pooling=pooling, layers=layers)
     texts = heavy("unmask.study.search:read_texts")(file, model, predictor, column=text_column)
+    if texts.empty:
+        first = texts.table.place(min(texts.empty))
+        log.warning("%d of %d lines are empty and have vectors of zeros, first %s", len(texts.empty), len(texts), first)
     rows, width = heavy("unmask.study.search:write_vectors")(predictor, texts, output, on_progress=progress("texts"))
     say(f"{rows} vectors of {width} numbers: {output}")
 

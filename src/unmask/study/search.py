@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from unmask import disk, storage
-from unmask.data.files import kind
+from unmask.data.files import kind, read_lines
 from unmask.data.rows import Table, read_table
 from unmask.errors import DataError, UsageError
 from unmask.metrics.vectors import unit
@@ -27,6 +27,7 @@ log = logging.getLogger("unmask")
 CHUNK = 1024
 FORMATS = (".npy", ".npz", ".jsonl")
 _VECTORS, _KEY = "vectors", "key"
+_LAYOUT = 2  # of kept vectors: a row for each line, empty ones too
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,16 @@ class Texts:
     """Texts of a file.
 
     Attributes:
-        table: the file's rows.
+        table: the file's rows; of a .txt file all lines, empty ones too, so that rows and lines stay in step.
         column: that holds them.
         key: changes when the file, the column, the model or its settings do.
+        empty: numbers of the lines without a text; their vectors are zeros.
     """
 
     table: Table
     column: str
     key: str
+    empty: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.table.rows)
@@ -82,26 +85,37 @@ def read_texts(file: Path, folder: Path, predictor: Predictor, *, column: str | 
         folder: the predictor's model, for the key.
         predictor: names the column by default.
         column: of the texts.
+
+    Raises:
+        DataError: the file is damaged, has no texts or no such column.
     """
     named = column or ("text" if kind(file) == ".txt" else predictor.task.text_columns[0])
-    table = read_table(file, [named])
+    has_lines = kind(file) == ".txt" and named == "text"
+    table = _lines(file) if has_lines else read_table(file, [named])
+    empty = [at for at, row in enumerate(table.rows) if not row[named].strip()] if has_lines else []
+    if len(empty) == len(table.rows):
+        raise DataError("no-rows", "the file has no texts", place=file, expected="one text a line")
     weights = [storage.digest(path) for path in sorted(folder.glob("*.safetensors"))]
     settings = predictor.task.settings.model_dump(mode="json")
-    parts = [storage.digest(file), named, weights, predictor.task.tokenizer.fingerprint, settings]
-    return Texts(table, named, xxhash.xxh3_128_hexdigest(json.dumps(parts).encode()))
+    parts = [_LAYOUT, storage.digest(file), named, weights, predictor.task.tokenizer.fingerprint, settings]
+    return Texts(table, named, xxhash.xxh3_128_hexdigest(json.dumps(parts).encode()), frozenset(empty))
 
 
 def vector_chunks(predictor: Predictor, texts: Texts) -> Iterator[np.ndarray]:
-    """The vectors of all texts in order, chunk by chunk, (n, D) float32.
+    """The vectors of all texts in order, chunk by chunk, (n, D) float32; zeros for an empty line of a .txt file.
 
     Raises:
-        DataError: a text is empty; its line is named.
+        DataError: a text of a table is empty; its line is named.
     """
-    name = predictor.task.text_columns[0]
+    name, width = predictor.task.text_columns[0], predictor.task.config.hidden_size
     for start in range(0, len(texts), CHUNK):
-        rows = [{name: texts[at]} for at in range(start, min(start + CHUNK, len(texts)))]
-        answers = predictor.predict_rows(rows, place=lambda at, start=start: texts.table.place(start + at))  # type: ignore[misc]
-        yield np.array([one.vector for one in answers], np.float32)
+        end = min(start + CHUNK, len(texts))
+        filled = [at for at in range(start, end) if at not in texts.empty]
+        rows = [{name: texts[at]} for at in filled]
+        answers = predictor.predict_rows(rows, place=lambda at, filled=filled: texts.table.place(filled[at]))  # type: ignore[misc]
+        vectors = np.zeros((end - start, width), np.float32)
+        vectors[[at - start for at in filled]] = np.array([one.vector for one in answers]).reshape(-1, width)
+        yield vectors
 
 
 def write_vectors(
@@ -113,7 +127,7 @@ def write_vectors(
         predictor: of sentence vectors.
         texts: N of them.
         output: .npy has the matrix (N, D) float32; .npz has it as `vectors`, with a `key` by which `search` knows it;
-            .jsonl has one object a line with `text` and `vector`.
+            .jsonl has one object a line with `place` (file:line), `text` and `vector`.
         on_progress: told now and then how many of all texts are done.
 
     Returns:
@@ -208,18 +222,25 @@ def search(queries: np.ndarray, vectors: np.ndarray, *, top_k: int) -> list[list
 
     Args:
         queries: (Q, D).
-        vectors: (N, D).
+        vectors: (N, D); those of zeros, which have no direction, are never found.
         top_k: hits of a query, if there are so many.
     """
-    scores = unit(queries) @ unit(vectors).T
+    known = np.flatnonzero(vectors.any(axis=1))
+    scores = unit(queries) @ unit(vectors[known]).T
     count = min(top_k, scores.shape[1])
     hits = []
     for row in scores:
         border = np.partition(row, len(row) - count)[len(row) - count]
         near = np.flatnonzero(row >= border)
         best = near[np.argsort(-row[near], kind="stable")][:count]
-        hits.append([Hit(int(at), float(row[at])) for at in best])
+        hits.append([Hit(int(known[at]), float(row[at])) for at in best])
     return hits
+
+
+def _lines(file: Path) -> Table:
+    """A text file as a table, all of its lines."""
+    rows = [{"text": line} for line in read_lines(file)]
+    return Table(file, ("text",), rows, list(range(1, len(rows) + 1)))
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -246,7 +267,8 @@ def _write_lines(file: IO[bytes], texts: Texts, start: int, chunk: np.ndarray) -
     for at, vector in enumerate(chunk, start):
         # the shortest digits that give the same float32 again
         numbers = ", ".join(np.char.mod("%s", vector).tolist())
-        file.write(f'{{"text": {json.dumps(texts[at], ensure_ascii=False)}, "vector": [{numbers}]}}\n'.encode())
+        place, text = (json.dumps(one, ensure_ascii=False) for one in (texts.table.place(at), texts[at]))
+        file.write(f'{{"place": {place}, "text": {text}, "vector": [{numbers}]}}\n'.encode())
 
 
 def _pack(raw: Path, final: Path, shape: tuple[int, int], key: str) -> None:

@@ -22,6 +22,7 @@ from unmask.study.search import (
 )
 
 TEXTS = [*tiny.GOOD, *tiny.BAD, "你好 🙂"]
+LINES = [*TEXTS[:3], "", *TEXTS[3:], " "]
 
 
 @pytest.fixture
@@ -32,40 +33,45 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "texts.txt"
-    path.write_text("\n".join([*TEXTS[:3], "", *TEXTS[3:]]) + "\n")  # an empty line is no text
+    path.write_text("\n".join(LINES) + "\n")
     return path
 
 
 def test_search_is_brute_force_and_keeps_the_order_of_equals() -> None:
     rng = np.random.default_rng(0)
     vectors, queries = rng.integers(-2, 3, (60, 3)).astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
+    vectors[7] = 0
     for query, hits in zip(queries, search(queries, vectors, top_k=20), strict=True):
-        scores = []
+        scores = {}
         for at, one in enumerate(vectors):
-            length = float(np.linalg.norm(one))
-            scores.append((float(one @ query) / length / float(np.linalg.norm(query)) if length else 0.0, at))
-        want = sorted(scores, key=lambda pair: -pair[0])[:20]
-        np.testing.assert_allclose([hit.score for hit in hits], [score for score, _ in want], atol=1e-6)
-        assert all(abs(scores[hit.index][0] - hit.score) < 1e-6 for hit in hits)
+            if one.any():
+                scores[at] = float(one @ query) / float(np.linalg.norm(one)) / float(np.linalg.norm(query))
+        want = sorted(scores.values(), reverse=True)[:20]
+        np.testing.assert_allclose([hit.score for hit in hits], want, atol=1e-6)
+        assert all(abs(scores[hit.index] - hit.score) < 1e-6 for hit in hits)
     same = np.array([[0, 1], [1, 0], [2, 0], [0, 3], [4, 0]], np.float32)
     assert [hit.index for hit in search(np.array([[1, 0]], np.float32), same, top_k=2)[0]] == [1, 2]
     assert len(search(np.ones((1, 2)), same, top_k=99)[0]) == 5
+    same[1] = 0
+    assert [hit.index for hit in search(-np.ones((1, 2)), same, top_k=99)[0]] == [0, 2, 3, 4], "zeros are no hit"
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".jsonl"])
 def test_a_file_of_vectors_is_written_in_chunks(
     folder: Path, file: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "CHUNK", 3)
     predictor = open_embedder(folder)
-    want = np.array([one.vector for one in predictor(TEXTS)], np.float32)
+    want = np.zeros((len(LINES), 32), np.float32)
+    want[[at for at, line in enumerate(LINES) if line.strip()]] = [one.vector for one in predictor(TEXTS)]
     output = tmp_path / "out" / f"vectors{suffix}"
     texts = read_texts(file, folder, predictor)
-    assert write_vectors(predictor, texts, output) == (len(TEXTS), 32)
+    assert write_vectors(predictor, texts, output) == (len(LINES), 32)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     if suffix == ".jsonl":
         rows = [json.loads(line) for line in output.read_text().splitlines()]
-        assert [row["text"] for row in rows] == TEXTS
+        assert [row["text"] for row in rows] == LINES
+        assert [row["place"] for row in rows] == [f"{file}:{number}" for number in range(1, len(LINES) + 1)]
         found = np.array([row["vector"] for row in rows], np.float32)
         assert found.tolist() == np.array([row["vector"] for row in rows]).astype(np.float32).tolist()
     else:
@@ -89,21 +95,22 @@ def test_kept_vectors_are_used_until_file_or_settings_change(
         assert cached_vectors(other, read_texts(file, folder, other), cache).any()
     assert "made anew" in caplog.text
     file.write_text("one more\n" + file.read_text())
-    assert len(cached_vectors(predictor, read_texts(file, folder, predictor), cache)) == len(TEXTS) + 1
+    assert len(cached_vectors(predictor, read_texts(file, folder, predictor), cache)) == len(LINES) + 1
     cache.write_bytes(cache.read_bytes()[:100])
     with pytest.raises(DataError, match="holds no vectors"):
         cached_vectors(predictor, texts, cache)
 
 
-def test_an_empty_text_names_its_line_and_leaves_no_file(
-    folder: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_empty_text_of_a_table_names_its_line_and_leaves_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 1)
-    file.write_text("one\n \n")
+    file = tmp_path / "texts.tsv"
+    file.write_text("text\tlabel\none\tgood\n \tbad\n")
     predictor, output = open_embedder(folder), tmp_path / "out" / "x.npy"
     with pytest.raises(DataError, match="empty") as caught:
         write_vectors(predictor, read_texts(file, folder, predictor), output)
-    assert caught.value.details["place"] == f"{file}:2"
+    assert caught.value.details["place"] == f"{file}:3"
     assert not list(output.parent.iterdir())
     with pytest.raises(UsageError, match="does not say its format"):
         write_vectors(predictor, read_texts(file, folder, predictor), tmp_path / "x.csv")
@@ -112,8 +119,11 @@ def test_an_empty_text_names_its_line_and_leaves_no_file(
 def test_a_text_finds_itself(folder: Path, file: Path) -> None:
     predictor = open_embedder(folder)
     vectors = cached_vectors(predictor, read_texts(file, folder, predictor), None)
-    for at, hits in enumerate(find(predictor, TEXTS, vectors, top_k=1)):
-        assert hits[0] == Hit(at, pytest.approx(1, abs=1e-5))
+    for text, hits in zip(TEXTS, find(predictor, TEXTS, vectors, top_k=1), strict=True):
+        assert hits[0] == Hit(LINES.index(text), pytest.approx(1, abs=1e-5))
+    file.write_text("\n \n")
+    with pytest.raises(DataError, match="has no texts"):
+        read_texts(file, folder, predictor)
 
 
 def test_the_commands(folder: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,11 +132,11 @@ def test_the_commands(folder: Path, file: Path, tmp_path: Path, capsys: pytest.C
             main([*map(str, words), "--model", str(folder), "--threads", "1"])
         told = capsys.readouterr()
         assert ended.value.code == 0, told.err
-        return told.out
+        return told.out + told.err
 
-    assert "9 vectors of 32 numbers" in run(
-        "embed", file, "--output", tmp_path / "v.npz", "--layers", 1, "--layers", -1
-    )
+    told = run("embed", file, "--output", tmp_path / "v.npz", "--layers", 1, "--layers", -1)
+    assert "11 vectors of 32 numbers" in told
+    assert f"2 of 11 lines are empty and have vectors of zeros, first {file}:4" in told
     lines = run("search", TEXTS[3], "--file", file, "--top-k", 2, "--vectors", tmp_path / "w.npz").splitlines()
     assert lines[0] == f"1.0000\t{file}:5\t{TEXTS[3]}"
     assert len(lines) == 2
