@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from unmask.cli import heavy, say
 from unmask.errors import DataError, UsageError
-from unmask.train.settings import ColumnSettings
+from unmask.train.settings import NamedColumns
 
 _NAMES = ("train", "dev", "test")
 
@@ -19,7 +19,7 @@ def debug_data(
     model: Path | None = None,
     task: str | None = None,
     allow_overlap: bool = False,
-    data: Annotated[ColumnSettings, Parameter(name="data")] = ColumnSettings(),  # noqa: B008
+    data: Annotated[NamedColumns, Parameter(name="data")] = NamedColumns(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Look at labelled files before anything is trained on them: labels, lengths, copies, odd rows.
@@ -38,6 +38,14 @@ def debug_data(
     """
     if not files:
         raise UsageError("no-file", "no file is given", remedy="unmask debug data FILE")
+    if data.max_length is not None and model is None:
+        raise UsageError(
+            "unused-settings",
+            "without a model lengths are counted in words, and max_length is in tokens",
+            place="data.max_length",
+            value=data.max_length,
+            remedy="give --model FOLDER too",
+        )
     start = heavy("unmask.checkpoint:load_model")(model) if model else None
     limit = min(data.max_length or start.config.max_length, start.config.max_length) if start else None
     view = heavy("unmask.study.rows:look_at_rows")(
