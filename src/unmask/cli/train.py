@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from unmask.cli import heavy, say
-from unmask.config import flags, load_recipe, resolve
+from unmask.config import Settings, flags, load_recipe, resolve
 from unmask.train.settings import FinetuneSettings, PretrainSettings, RepeatSettings
 
 
@@ -50,14 +50,29 @@ def pretrain(
     say(f"report: {result.report}")
 
 
+class Source(Settings):
+    """What a fine-tuning learns from beside its rows, and starts with."""
+
+    dev: Path | None = None
+    """Rows to choose the best epoch and to score on; by default the dev file in FILE, or a share of its rows."""
+    model: Path | None = None
+    """Model folder to start from; by default small random weights."""
+    task: str | None = None
+    """Name of the task, or module:Class; by default what the rows are for."""
+    recipe: str | None = None
+    """Name of a recipe, or a TOML file; flags win over it."""
+
+    def inputs(self, settings: FinetuneSettings) -> dict[str, Any]:
+        """The same for `read_job`, with the flags as the last layer of its settings."""
+        recipe = [load_recipe(self.recipe, "finetune")] if self.recipe else []
+        return {"dev": self.dev, "model": self.model, "task": self.task, "given": (*recipe, flags(settings))}
+
+
 def finetune(
     file: Path,
     *,
     output: Path | None = None,
-    dev: Path | None = None,
-    model: Path | None = None,
-    task: str | None = None,
-    recipe: str | None = None,
+    source: Annotated[Source, Parameter(name="*")] = Source(),  # noqa: B008
     repeat: Annotated[RepeatSettings, Parameter(name="*")] = RepeatSettings(),  # noqa: B008
     settings: Annotated[FinetuneSettings, Parameter(name="*")] = FinetuneSettings(),  # noqa: B008
 ) -> None:
@@ -69,14 +84,9 @@ def finetune(
     Args:
         file: Rows to train on, or a folder with one file for training and perhaps one for dev.
         output: Run folder; by default `runs/` and the name of FILE.
-        dev: Rows to choose the best epoch on; by default the dev file in FILE, or a share of the rows is split off.
-        model: Model folder to start from; by default small random weights.
-        task: Name of the task, or module:Class; by default what the rows are for.
-        recipe: Name of a recipe, or a TOML file; flags win over it.
     """
     output = output or Path("runs") / file.name.partition(".")[0]
-    layers = ([load_recipe(recipe, "finetune")] if recipe else []) + [flags(settings)]
-    inputs: dict[str, Any] = {"dev": dev, "model": model, "task": task, "given": tuple(layers)}
+    inputs = source.inputs(settings)
     if repeat.numbers or repeat.folds:
         summary = _repeated(file, output, inputs, repeat)
         for line in summary.to_lines():

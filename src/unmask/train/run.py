@@ -30,39 +30,19 @@ _FREE = ("machine", "log_every", "save_every", "save_minutes", "keep_checkpoints
 
 
 class Run:
-    """One run's folder, held by this process.
+    """One run's folder, held by this process: `Run.open`.
 
     Args:
         folder: of the run.
-        settings: resolved and complete.
-        inputs: fingerprints of what is read, such as the corpus; a run goes on only with the same.
-        keep: checkpoints that stay beside the best one.
-        every: steps between regular checkpoints.
-        is_async: write checkpoints while training goes on.
+        checkpoints: in it.
         ranks: of a distributed run; the first one writes the folder.
-
-    Attributes:
-        checkpoints: of the run.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        settings: Settings,
-        inputs: dict[str, str],
-        *,
-        keep: int = 2,
-        every: int = 0,
-        is_async: bool = False,
-        ranks: Ranks = ALONE,
-    ) -> None:
+    def __init__(self, folder: Path, checkpoints: Checkpoints, ranks: Ranks) -> None:
         self.folder = folder
+        self.checkpoints = checkpoints
         self.ranks = ranks
-        self.checkpoints = Checkpoints(folder / "checkpoints", keep=keep, every=every, is_async=is_async, ranks=ranks)
         self._events = folder / "events.jsonl"
-        if ranks.is_main:
-            self._take(settings, inputs)
-        ranks.barrier()
 
     def _take(self, settings: Settings, inputs: dict[str, str]) -> None:
         """Make the folder this run's own, or find that it is already."""
@@ -100,13 +80,26 @@ class Run:
     ) -> Iterator["Run"]:
         """Create a run's folder or open an unfinished one, and hold it against other processes.
 
+        Args:
+            folder: of the run.
+            settings: resolved and complete.
+            inputs: fingerprints of what is read, such as the corpus; a run goes on only with the same.
+            keep: checkpoints that stay beside the best one.
+            every: steps between regular checkpoints.
+            is_async: write checkpoints while training goes on.
+            ranks: of a distributed run; the first one writes the folder.
+
         Raises:
             UsageError: another process holds it, it belongs to other settings or inputs, or it is no run.
             ResourceError: the disk refused the checkpoint that was on its way at the end.
         """
         folder = Path(folder)
         with storage.locked(folder) if ranks.is_main else contextlib.nullcontext():
-            run = cls(folder, settings, inputs, keep=keep, every=every, is_async=is_async, ranks=ranks)
+            saved = Checkpoints(folder / "checkpoints", keep=keep, every=every, is_async=is_async, ranks=ranks)
+            run = cls(folder, saved, ranks)
+            if ranks.is_main:
+                run._take(settings, inputs)
+            ranks.barrier()
             try:
                 yield run
             finally:

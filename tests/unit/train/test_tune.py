@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from unmask.cli import main
-from unmask.config import load_recipe
+from unmask.cli.train import Source
+from unmask.config import load_recipe, resolve
 from unmask.errors import InterruptedRunError, NumericError, UsageError
 from unmask.train import tune as module
 from unmask.train.finetune import FinetuneResult, finetune, read_result
@@ -56,6 +57,14 @@ def search(folder: Path, output: Path, trials: int, **settings: Any) -> TuneResu
 def straight(folder: Path) -> TuneResult:
     """A search that nothing has disturbed."""
     return search(folder, folder / "straight", 3)
+
+
+def test_search_and_training_start_from_the_same_and_flags_win_over_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("epochs = 5\nbatch_size = 8\n")
+    source = Source(model=Path("model"), recipe=str(tmp_path / "mine.toml"))
+    inputs = source.inputs(FinetuneSettings(epochs=2))
+    assert resolve(FinetuneSettings, *inputs.pop("given")) == FinetuneSettings(epochs=2, batch_size=8)
+    assert inputs == {"dev": None, "model": Path("model"), "task": None}
 
 
 def test_the_recipe_and_the_model_are_those_of_the_best_trial(
