@@ -8,7 +8,7 @@ import pytest
 from unmask.cli import main
 from unmask.cli.data import debug_data
 from unmask.errors import UsageError
-from unmask.train.settings import NamedColumns
+from unmask.train.settings import ColumnSettings
 
 
 def test_files_of_one_name_in_two_folders_are_both_looked_at(
@@ -25,18 +25,18 @@ def test_files_of_one_name_in_two_folders_are_both_looked_at(
 
 
 @pytest.mark.parametrize("flag", ["--data.skip-bad", "--data.dev-share=0.2"])
-def test_flags_of_training_are_unknown_here(tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_of_training_are_refused(tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.tsv"
     file.write_text("text\tlabel\n" + "".join(f"a text {at}\t{'yn'[at % 2]}\n" for at in range(9)))
     with pytest.raises(SystemExit) as ended:
         main(["debug", "data", str(file), flag])
     assert ended.value.code == 2
-    assert flag.partition("=")[0] in capsys.readouterr().err
+    assert flag[7:].partition("=")[0].replace("-", "_") + " is for training" in capsys.readouterr().err
 
 
 def test_a_length_in_tokens_needs_a_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="counted in words"):
-        debug_data(tmp_path / "rows.tsv", data=NamedColumns(max_length=64))
+        debug_data(tmp_path / "rows.tsv", data=ColumnSettings(max_length=64))
 
 
 def test_the_column_of_tags_is_the_one_that_is_named_or_that_of_the_first_file(
@@ -48,7 +48,7 @@ def test_the_column_of_tags_is_the_one_that_is_named_or_that_of_the_first_file(
     dev.write_text("Rain NN I-NP O\nfalls VBZ I-VP O\n\nSnow NN I-NP O\n")
 
     def labels(**named: str) -> dict:
-        debug_data(train, dev=dev, data=NamedColumns(**named), json=True)
+        debug_data(train, dev=dev, data=ColumnSettings(**named), json=True)
         return json.loads(capsys.readouterr().out)["labels"]
 
     assert labels() == {"PER": {"train": 4, "dev": 0}}

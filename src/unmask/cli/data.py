@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from unmask.cli import heavy, say
 from unmask.errors import DataError, UsageError
-from unmask.train.settings import NamedColumns
+from unmask.train.settings import ColumnSettings
 
 _NAMES = ("train", "dev", "test")
 
@@ -19,7 +19,7 @@ def debug_data(
     model: Path | None = None,
     task: str | None = None,
     allow_overlap: bool = False,
-    data: Annotated[NamedColumns, Parameter(name="data")] = NamedColumns(),  # noqa: B008
+    data: Annotated[ColumnSettings, Parameter(name="data")] = ColumnSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Look at labelled files before anything is trained on them: labels, lengths, copies, odd rows.
@@ -38,14 +38,7 @@ def debug_data(
     """
     if not files:
         raise UsageError("no-file", "no file is given", remedy="unmask debug data FILE")
-    if data.max_length is not None and model is None:
-        raise UsageError(
-            "unused-settings",
-            "without a model lengths are counted in words, and max_length is in tokens",
-            place="data.max_length",
-            value=data.max_length,
-            remedy="give --model FOLDER too",
-        )
+    _refuse_unused(data, has_model=model is not None)
     start = heavy("unmask.checkpoint:load_model")(model) if model else None
     limit = min(data.max_length or start.config.max_length, start.config.max_length) if start else None
     view = heavy("unmask.study.rows:look_at_rows")(
@@ -67,6 +60,26 @@ def debug_data(
             place=files[0],
             value=view.failures[0],
             remedy="mend the rows; --allow-overlap accepts rows that are in two files",
+        )
+
+
+def _refuse_unused(data: ColumnSettings, *, has_model: bool) -> None:
+    """Settings that are for training alone, or have no meaning without a model, are errors."""
+    for name in ("skip_bad", "dev_share"):
+        if name in data.model_fields_set:
+            raise UsageError(
+                "unused-settings",
+                f"{name} is for training; this command looks at all rows and lists the bad ones",
+                place=f"data.{name}",
+                remedy="leave it out",
+            )
+    if data.max_length is not None and not has_model:
+        raise UsageError(
+            "unused-settings",
+            "without a model lengths are counted in words, and max_length is in tokens",
+            place="data.max_length",
+            value=data.max_length,
+            remedy="give --model FOLDER too",
         )
 
 

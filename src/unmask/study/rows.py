@@ -19,7 +19,7 @@ from unmask.study.row_parts import Overlap, Trouble, part_of
 from unmask.tasks import find_task
 from unmask.tasks.choose import choose
 from unmask.tokenizer.load import Tokenizer
-from unmask.train.settings import NamedColumns
+from unmask.train.settings import ColumnSettings
 
 MAX_OVERLAP = 0.01
 """Share of a file's rows that may stand in another file too."""
@@ -105,7 +105,7 @@ def look_at_rows(
     files: Mapping[str, Path],
     *,
     task: str | None = None,
-    asked: NamedColumns | None = None,
+    asked: ColumnSettings | None = None,
     measure: Measure | None = None,
     max_overlap: float = MAX_OVERLAP,
 ) -> DataView:
@@ -121,7 +121,7 @@ def look_at_rows(
     Raises:
         DataError: a file cannot be read at all, has no row that can, or lacks a column of texts.
     """
-    asked, measure = asked or NamedColumns(), measure or Measure()
+    asked, measure = asked or ColumnSettings(), measure or Measure()
     tables, rejects = _read(files, task, asked)
     first = next(iter(tables.values()))
     named = {name: value for name in _COLUMNS if (value := getattr(asked, name)) is not None}
@@ -157,7 +157,7 @@ def look_at_rows(
 
 
 def _read(
-    files: Mapping[str, Path], task: str | None, asked: NamedColumns
+    files: Mapping[str, Path], task: str | None, asked: ColumnSettings
 ) -> tuple[dict[str, Table], dict[str, list[DataError]]]:
     """All rows that can be read of each file, and what is wrong with the others."""
     tables: dict[str, Table] = {}

@@ -139,7 +139,7 @@ class PretrainSettings(StreamSettings):
     """Where to compute."""
 
 
-class NamedColumns(Settings):
+class ColumnSettings(Settings):
     """Which columns of the file mean what; what is not given is inferred and printed."""
 
     text_column: str | None = None
@@ -150,6 +150,10 @@ class NamedColumns(Settings):
     """Column of the label."""
     columns: str | None = None
     """Names of all columns, with commas between them, for files without a header."""
+    skip_bad: bool = False
+    """Leave bad rows out, and list them with their reasons in a file beside the run folder, `RUN.rejects`."""
+    dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the rows that is split off to choose the best epoch when there is no dev file."""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Longest input in tokens; by default the model's."""
 
@@ -157,15 +161,6 @@ class NamedColumns(Settings):
     def names(self) -> list[str] | None:
         """Names of all columns, where the user gave them."""
         return [name.strip() for name in self.columns.split(",")] if self.columns else None
-
-
-class ColumnSettings(NamedColumns):
-    """Columns of a file to train on, and which of its rows."""
-
-    skip_bad: bool = False
-    """Leave bad rows out, and list them with their reasons in a file beside the run folder, `RUN.rejects`."""
-    dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the rows that is split off to choose the best epoch when there is no dev file."""
 
 
 class RegularizeSettings(Settings):
