@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from unmask.errors import UsageError
 from unmask.tokenizer.load import Pieces, Sequence, Tokenizer
+
+LongTexts = Literal["window", "cut"]
+"""Texts that are longer than the input are read in windows, or only their first window is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,10 @@ def windows(
     text: Pieces,
     *,
     max_length: int,
-    stride: int,
+    stride: int | None = None,
     fixed: Pieces | None = None,
     is_last: bool = True,
+    long_texts: LongTexts = "window",
 ) -> Iterator[Window]:
     """Cut a text into windows that overlap.
 
@@ -39,13 +44,15 @@ def windows(
         tokenizer: puts the special tokens.
         text: the text that moves; an empty one gives one window.
         max_length: the most tokens of a window, special tokens included.
-        stride: pieces from the start of one window to that of the next; no more than fit, so that none is skipped.
+        stride: pieces from the start of one window to that of the next; no more than fit, so that none is skipped. By
+            default half of `max_length`.
         fixed: a text that stands in every window, such as a question; its end is cut off where it is longer than
             `fixed_room`.
         is_last: whether the moving text is the second of the pair.
+        long_texts: `cut` ends with the first window.
 
     Yields:
-        The windows, in order; the last one ends with the text.
+        The windows, in order; the last one ends with the text, if it is not cut.
 
     Raises:
         UsageError: `max_length` has no room for a piece of the text.
@@ -59,7 +66,7 @@ def windows(
             value=max_length,
             expected=f"at least {max_length + 1 - room}",
         )
-    step = max(1, min(stride, room))
+    step = max(1, min(stride or max_length // 2, room))
     start = 0
     while True:
         end = min(len(text.ids), start + room)
@@ -73,7 +80,7 @@ def windows(
         owner = int(held is not None and is_last)
         owned = (sequence.sequence_ids == owner).nonzero()[0]
         yield Window(sequence, start, end, int(owned[0]) if len(owned) else 1)
-        if end >= len(text.ids):
+        if end >= len(text.ids) or long_texts == "cut":
             return
         start += step
 

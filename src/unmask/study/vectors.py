@@ -160,13 +160,8 @@ def _piece_states(
 ) -> list[_Open]:
     """States of the pieces of each text."""
     limit, width = task.config.max_length, task.config.hidden_size
-    stride = max(1, limit // 2)
     texts = [_Open(one, np.zeros((len(one.ids), width), np.float32)) for one in pieces]
-    jobs = [
-        (text, window)
-        for text in texts
-        for window in windows(task.tokenizer, text.pieces, max_length=limit, stride=stride)
-    ]
+    jobs = [(text, one) for text in texts for one in windows(task.tokenizer, text.pieces, max_length=limit)]
     lengths = np.array([len(window.sequence.input_ids) for _, window in jobs])
     device = next(task.parameters()).device if machine is None else machine.device
     task.to(device)

@@ -17,12 +17,13 @@ from unmask.data.batching import Batch, Features
 from unmask.data.classes import SEPARATOR, Classes, find_classes, labels_in
 from unmask.data.infer import infer_columns
 from unmask.data.rows import Table
+from unmask.data.windows import LongTexts
 from unmask.metrics.calibration import fit_temperature
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, first_tokens, row_number
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
-from unmask.tasks.text_rows import LongTexts, text_features, truncated_share
+from unmask.tasks.text_rows import text_features, truncated_share
 from unmask.tokenizer.load import Tokenizer
 
 MAX_WEIGHT = 100.0

@@ -19,13 +19,14 @@ from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.rows import Table
+from unmask.data.windows import LongTexts
 from unmask.errors import DataError, UsageError
 from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity, unit
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
 from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
 from unmask.tasks.regression import number_of
-from unmask.tasks.text_rows import LongTexts, input_limit, inputs, truncated_share
+from unmask.tasks.text_rows import input_limit, inputs, truncated_share
 from unmask.tasks.vector_batches import (
     TextBatch,
     TextFeatures,
@@ -184,7 +185,7 @@ class Embedding(Task):
 
         In training every row has all its texts, and SimCSE has each text twice; in use, a row has at least the first.
         """
-        columns, limit = self._parts(is_training=is_training), input_limit(self, self.settings)
+        columns, limit = self._parts(is_training=is_training), input_limit(self, self.settings.max_length)
         found = [
             (at, part, text_of(row, column, place(at)))
             for at, row in enumerate(rows)

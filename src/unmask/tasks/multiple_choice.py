@@ -6,7 +6,7 @@ Each choice is read with the question and its text, and gets one logit; the soft
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.rows import Form, Table
-from unmask.data.windows import Window, fixed_room, part, windows
+from unmask.data.windows import LongTexts, fixed_room, part, windows
 from unmask.errors import DataError
 from unmask.metrics.intervals import bootstrap
 from unmask.model.heads import ClassificationHead
@@ -33,6 +33,7 @@ from unmask.tasks.base import (
     row_number,
     text_of,
 )
+from unmask.tasks.text_rows import input_limit, truncated_share
 from unmask.tokenizer.load import Pieces
 
 # A gap in a question, to be filled with each choice.
@@ -56,7 +57,7 @@ class MultipleChoiceSettings(Settings):
     """Longest input in tokens; by default the model's."""
     stride: Annotated[int, Field(ge=1)] | None = None
     """Pieces between the starts of two windows of a long text; by default half of the input."""
-    long_texts: Literal["window", "cut"] = "window"
+    long_texts: LongTexts = "window"
     """Give a choice the greatest logit of all windows of a long text, or look only at the first one."""
     head_dropout: float = 0.1
     """Dropout before the last layer of the head."""
@@ -221,9 +222,7 @@ class MultipleChoice(Task):
             logits[one.choice] = max(logits[one.choice], float(part_[0]))
         scores = special.softmax(logits).tolist()
         best = int(np.argmax(logits))
-        truncated = sum(one.num_truncated for one in features)
-        share = truncated / (truncated + sum(len(one) for one in features))
-        return ChoicePrediction(choices[best], best, scores[best], tuple(scores), share)
+        return ChoicePrediction(choices[best], best, scores[best], tuple(scores), truncated_share(features))
 
     def score(
         self, predictions: Sequence[ChoicePrediction], rows: Sequence[Row], *, has_interval: bool = True
@@ -267,7 +266,7 @@ class MultipleChoice(Task):
         self, moving: Pieces, fixed: Pieces | None, *, row: int, choice: int, label: int | None
     ) -> list[Features]:
         """Features of one choice; of a long fixed text the end is kept, because the choice stands there."""
-        limit = min(self.settings.max_length or self.config.max_length, self.config.max_length)
+        limit = input_limit(self, self.settings.max_length)
         held, lost = fixed, 0
         if fixed is not None:
             lost = max(0, len(fixed.ids) - fixed_room(self.tokenizer, limit))
@@ -276,11 +275,12 @@ class MultipleChoice(Task):
             self.tokenizer,
             moving,
             max_length=limit,
-            stride=self.settings.stride or max(1, limit // 2),
+            stride=self.settings.stride,
             fixed=held,
             is_last=False,
+            long_texts=self.settings.long_texts,
         )
-        shown: list[Window] = list(cut) if self.settings.long_texts == "window" else [next(cut)]
+        shown = list(cut)
         lost += len(moving.ids) - shown[-1].end
         return [
             ChoiceFeatures(

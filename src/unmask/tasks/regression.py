@@ -17,11 +17,12 @@ from unmask.data.batching import Batch, Features
 from unmask.data.classes import number_in
 from unmask.data.infer import infer_columns
 from unmask.data.rows import Table
+from unmask.data.windows import LongTexts
 from unmask.errors import DataError
 from unmask.metrics.numbers import regression
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
-from unmask.tasks.text_rows import LongTexts, text_features, truncated_share
+from unmask.tasks.text_rows import text_features, truncated_share
 
 _STRATA = 10
 

@@ -17,7 +17,7 @@ from unmask.data.batching import IGNORED, Batch, Features
 from unmask.data.questions import Answer
 from unmask.data.rows import Form, Table
 from unmask.data.stretches import bare, best_stretches, excerpt, pieces_of
-from unmask.data.windows import Window, fixed_room, part, windows
+from unmask.data.windows import LongTexts, Window, fixed_room, part, windows
 from unmask.errors import DataError
 from unmask.metrics.answers import AnswerScores, best_threshold, cmrc, squad
 from unmask.metrics.intervals import bootstrap
@@ -36,6 +36,7 @@ from unmask.tasks.base import (
     row_number,
     text_of,
 )
+from unmask.tasks.text_rows import input_limit, truncated_share
 from unmask.tokenizer.load import Pieces, Tokenizer
 
 Count = Annotated[int, Field(ge=1)]
@@ -60,7 +61,7 @@ class SpanQASettings(Settings):
     """Longest window in tokens; by default 384, or the model's where that is less."""
     stride: Count = 128
     """Pieces between the starts of two windows of a long text."""
-    long_texts: Literal["window", "cut"] = "window"
+    long_texts: LongTexts = "window"
     """Look at all of a long text in windows, or only at its first one."""
     max_question_length: Count = 64
     """Pieces of a question that are kept, its first ones."""
@@ -261,8 +262,7 @@ class SpanQA(Task):
         shares = special.softmax([scores[span] for span in best] + [null] * has_null).tolist()
         listed = tuple(FoundAnswer(context[a:b], a, b, share) for (a, b), share in zip(best, shares, strict=False))
         gap = null - scores[best[0]] if best else 0.0
-        truncated = sum(one.num_truncated for one in features)
-        share = truncated / (truncated + sum(len(one) for one in features))
+        share = truncated_share(features)
         if not best or (self.settings.has_no_answers and gap > self.settings.null_threshold):
             return AnswerPrediction("", 0, 0, shares[-1], gap, listed, share)
         top = listed[0]
@@ -340,12 +340,17 @@ class SpanQA(Task):
         self, at: int, question: Pieces, context: Pieces, span: tuple[int, int] | None, *, is_labelled: bool
     ) -> list[Features]:
         """Features of one row; pieces that no window shows are counted in the first one."""
-        limit = min(self.settings.max_length or USUAL_LENGTH, self.config.max_length)
-        kept = min(len(question.ids), self.settings.max_question_length, fixed_room(self.tokenizer, limit))
+        asked, limit = self.settings, input_limit(self, self.settings.max_length or USUAL_LENGTH)
+        kept = min(len(question.ids), asked.max_question_length, fixed_room(self.tokenizer, limit))
         cut = windows(
-            self.tokenizer, context, max_length=limit, stride=self.settings.stride, fixed=part(question, 0, kept)
+            self.tokenizer,
+            context,
+            max_length=limit,
+            stride=asked.stride,
+            fixed=part(question, 0, kept),
+            long_texts=asked.long_texts,
         )
-        shown = list(cut) if self.settings.long_texts == "window" else [next(cut)]
+        shown = list(cut)
         lost = len(question.ids) - kept + len(context.ids) - shown[-1].end
         return [
             WindowFeatures(

@@ -24,12 +24,13 @@ from unmask.data.batching import Batch, Features, pack
 from unmask.data.rows import Table
 from unmask.data.spans import Policy, Span, UnitRule, drawn, fit, is_unspaced, units
 from unmask.data.tags import Scheme, TagSet, is_chunk_tag, scheme_of, tags_for
-from unmask.data.windows import Window, windows
+from unmask.data.windows import LongTexts, Window, windows
 from unmask.errors import DataError
 from unmask.metrics.spans import sentence_f1, span_scores
 from unmask.model.crf import CrfHead
 from unmask.model.heads import TokenHead
 from unmask.tasks.base import Mark, Mistake, Place, Prediction, Row, Task, Understood, row_number, text_of
+from unmask.tasks.text_rows import input_limit, truncated_share
 from unmask.tokenizer.load import Pieces
 
 
@@ -60,7 +61,7 @@ class TaggingSettings(Settings):
     """Longest input in tokens; by default the model's."""
     stride: Annotated[int, Field(ge=1)] | None = None
     """Pieces between the starts of two windows of a long text; by default half of the input."""
-    long_texts: Literal["window", "cut"] = "window"
+    long_texts: LongTexts = "window"
     """What becomes of texts that are longer than the input: read in windows, or cut off."""
     head_dropout: float | None = None
     """Dropout before the classifier; by default the encoder's."""
@@ -281,7 +282,7 @@ class Tagging(Task):
             start, end = int(words[chunk.first, 0]), int(words[chunk.end - 1, 1])
             share = shares[chunk.first : chunk.end, self.tagset.columns(chunk.label)].sum(axis=1).mean()
             spans.append(FoundSpan(start, end, chunk.label, text[start:end], float(share)))
-        return TagPrediction(tuple(spans), features[0].truncated_share)
+        return TagPrediction(tuple(spans), truncated_share(features))
 
     def score(
         self, predictions: Sequence[TagPrediction], rows: Sequence[Row], *, has_interval: bool = True
@@ -367,11 +368,10 @@ class Tagging(Task):
         self, pieces: Pieces, words: np.ndarray, tags: list[int | None] | None, row: int
     ) -> list[TaggedFeatures]:
         """Features of one text, each with the words that its window decides."""
-        limit = min(self.settings.max_length or self.config.max_length, self.config.max_length)
-        parts = list(windows(self.tokenizer, pieces, max_length=limit, stride=self.settings.stride or limit // 2))
-        lost = 0
-        if self.settings.long_texts == "cut":
-            lost, parts = len(pieces.ids) - parts[0].end, parts[:1]
+        asked, limit = self.settings, input_limit(self, self.settings.max_length)
+        cut = windows(self.tokenizer, pieces, max_length=limit, stride=asked.stride, long_texts=asked.long_texts)
+        parts = list(cut)
+        lost = len(pieces.ids) - parts[-1].end
         ranges = piece_ranges(pieces, words)
         owner = owners(parts, ranges)
         if tags is not None:

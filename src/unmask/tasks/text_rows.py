@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from unmask.data.batching import Features
-from unmask.data.windows import windows
+from unmask.data.windows import LongTexts, windows
 from unmask.tasks.base import Place, Row, Task, text_of
 from unmask.tokenizer.load import Pieces, Tokenizer
 from unmask.tokenizer.load import Sequence as Tokens
 
-LongTexts = Literal["window", "cut"]
 Label = float | np.ndarray | None
 
 
@@ -49,7 +48,7 @@ def text_features(
     """
     columns = [[text_of(row, name, place(at)) for at, row in enumerate(rows)] for name in task.text_columns]
     pieces = zip(*(task.tokenizer.encode(column) for column in columns), strict=True)
-    limit = input_limit(task, reach)
+    limit = input_limit(task, reach.max_length)
     has_types = task.config.type_vocab_size > 1
     return [
         Features(
@@ -64,9 +63,9 @@ def text_features(
     ]
 
 
-def input_limit(task: Task, reach: Reach) -> int:
+def input_limit(task: Task, max_length: int | None) -> int:
     """The most tokens of one input: what the settings say, at most what the network takes."""
-    return min(reach.max_length or task.config.max_length, task.config.max_length)
+    return min(max_length or task.config.max_length, task.config.max_length)
 
 
 def inputs(tokenizer: Tokenizer, texts: Sequence[Pieces], reach: Reach, *, max_length: int) -> Iterator[Tokens]:
@@ -81,8 +80,7 @@ def inputs(tokenizer: Tokenizer, texts: Sequence[Pieces], reach: Reach, *, max_l
     is_last = len(texts) > 1 and len(texts[1].ids) >= len(texts[0].ids)
     moving = texts[is_last]
     fixed = texts[not is_last] if len(texts) > 1 else None
-    stride = reach.stride or max(1, max_length // 2)
-    for one in windows(tokenizer, moving, max_length=max_length, stride=stride, fixed=fixed, is_last=is_last):
+    for one in windows(tokenizer, moving, max_length=max_length, stride=reach.stride, fixed=fixed, is_last=is_last):
         tokens = one.sequence
         if fixed is None:
             yield tokens

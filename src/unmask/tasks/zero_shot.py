@@ -17,11 +17,12 @@ from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.classes import SEPARATOR
 from unmask.data.rows import Table
+from unmask.data.windows import LongTexts
 from unmask.errors import UsageError
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Mistake, Place, Row, Task, Understood, first_tokens, row_number, text_of
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
-from unmask.tasks.text_rows import LongTexts, input_limit, inputs, truncated_share
+from unmask.tasks.text_rows import input_limit, inputs, truncated_share
 from unmask.tokenizer.load import Pieces
 
 _HOLE = "{}"
@@ -138,7 +139,7 @@ class ZeroShot(Task):
         texts = self.tokenizer.encode([text_of(row, column, place(at)) for at, row in enumerate(rows)])
         targets = self._targets(rows, place) if is_training else None
         longest = max(len(one.ids) for one in hypotheses)
-        limit = input_limit(self, self.settings)
+        limit = input_limit(self, self.settings.max_length)
         # One stride for all hypotheses, so that each class has the same windows.
         reach = self.settings.model_copy(update={"stride": self.settings.stride or max(1, limit // 2)})
         has_types = self.config.type_vocab_size > 1
@@ -207,7 +208,7 @@ class ZeroShot(Task):
             )
         self._inference()
         pieces = self.tokenizer.encode([chosen.template.replace(_HOLE, name) for name in chosen.candidate_labels])
-        room = input_limit(self, chosen) - self.tokenizer.num_special(is_pair=True)
+        room = input_limit(self, chosen.max_length) - self.tokenizer.num_special(is_pair=True)
         longest = max(range(len(pieces)), key=lambda index: len(pieces[index].ids))
         if 2 * len(pieces[longest].ids) > room:
             raise UsageError(

@@ -71,6 +71,15 @@ def test_a_long_fixed_text_leaves_half_of_the_room() -> None:
     assert (one.start, one.end, one.first) == (0, 8, 11)
 
 
+@pytest.mark.parametrize("num_fixed", [None, 6])
+def test_by_default_windows_begin_half_an_input_apart_and_a_cut_text_is_its_first_one(num_fixed: int | None) -> None:
+    text, fixed = pieces(40), None if num_fixed is None else pieces(num_fixed)
+    found = [(one.start, one.end) for one in windows(tiny.tokenizer(), text, max_length=16, fixed=fixed)]
+    assert found == twin(40, 16, 8, num_fixed)
+    (cut,) = windows(tiny.tokenizer(), text, max_length=16, fixed=fixed, long_texts="cut")
+    assert (cut.start, cut.end) == found[0]
+
+
 def test_a_short_text_is_one_window_whatever_the_stride() -> None:
     found: list[Window] = list(windows(tiny.tokenizer(), pieces(5), max_length=20, stride=1))
     assert [(one.start, one.end, one.first) for one in found] == [(0, 5, 1)]
