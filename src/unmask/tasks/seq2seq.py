@@ -26,6 +26,7 @@ from unmask.model.layout import Layout
 from unmask.tasks.base import Fitted, Mistake, Place, Prediction, Row, Task, Understood, row_number, text_of
 from unmask.tasks.joining import join_tokens
 from unmask.tasks.text_columns import find_texts
+from unmask.tasks.text_rows import input_limit
 from unmask.tokenizer.load import Tokenizer
 
 log = logging.getLogger("unmask")
@@ -252,7 +253,7 @@ class Seq2Seq(Task):
         Outside training no target is needed, and whatever stands in its column has no part in the answer. The plain
         forward pass reads it as the beginning of a text, so that a certificate covers all weights of the decoder.
         """
-        limit = min(self.settings.max_length or self.config.max_length, self.config.max_length)
+        limit = input_limit(self, self.settings.max_length)
         first, *others = ([text_of(row, name, place(at)) for at, row in enumerate(rows)] for name in self.text_columns)
         columns = [self.tokenizer.encode([self.settings.source_prefix + text for text in first])]
         columns += [self.tokenizer.encode(texts) for texts in others]
