@@ -139,8 +139,12 @@ def verify(folder: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """The xxh3-128 of a file's bytes, as 32 hexadecimal digits."""
+    """The xxh3-128 of a file's bytes, as 32 hexadecimal digits; of a folder, of the names and digests of its files."""
     state = xxhash.xxh3_128()
+    if path.is_dir():
+        for inside in sorted(one for one in path.rglob("*") if one.is_file()):
+            state.update(f"{inside.relative_to(path).as_posix()} {digest(inside)}\n".encode())
+        return state.hexdigest()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             state.update(block)

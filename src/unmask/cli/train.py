@@ -82,7 +82,7 @@ def finetune(
     unfinished run. RUN/model is the finished model folder.
 
     Args:
-        file: Rows to train on, or a folder with one file for training and perhaps one for dev.
+        file: Rows to train on, or a folder with one file (or folder) for training and perhaps one for dev.
         output: Run folder; by default `runs/` and the name of FILE.
     """
     output = output or Path("runs") / file.name.partition(".")[0]

@@ -66,6 +66,7 @@ def read_choices(path: Path) -> Table:
     path = Path(path)
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
+    files: list[str] = []
     answers: list[_Given] = []
     for file in expand([path]):
         for line, record in _lettered(file) if kind(file) == ".csv" else _records(file):
@@ -73,12 +74,13 @@ def read_choices(path: Path) -> Table:
             choices, names = _choices(record, where)
             rows.append(_row(record, choices, where))
             lines.append(line)
+            files.append(str(file))
             answers.append(_given(record, choices, names, where))
     if not rows:
         raise DataError("no-rows", "the file has no questions", place=path, expected=_FORMS)
     way = _way([one for one in answers if one.ways])
     rows = [row | {"answer": one.ways.get(way, UNKNOWN)} for row, one in zip(rows, answers, strict=True)]
-    return Table(path, COLUMNS, rows, lines, "choices")
+    return Table(path, COLUMNS, rows, lines, "choices", files=tuple(files) if path.is_dir() else ())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from unmask.data.choices import looks_like_choices, read_choices
 from unmask.data.conll import looks_like_conll, looks_like_joined, read_conll, read_joined
 from unmask.data.conllu import looks_like_conllu, read_conllu
 from unmask.data.files import kind, read_head
+from unmask.data.folders import is_data, read_folder
 from unmask.data.parallel import looks_like_parallel, read_parallel
 from unmask.data.questions import looks_like_questions, read_questions
 from unmask.data.rows import Form, Reject, Table, read_table
@@ -64,7 +65,7 @@ def read_rows(
     """Read the rows of a file, whatever its format.
 
     Args:
-        path: the file, compressed or not.
+        path: the file, compressed or not; or a folder of small files, as `read_folder` takes it.
         columns: for tables, the columns to read; default: all.
         form: what the rows have to be; by default what the file looks like.
         names: of all columns of a table without a header.
@@ -77,6 +78,8 @@ def read_rows(
         DataError: the file is damaged, has no rows, or does not look like the form that is asked for.
     """
     path = Path(path)
+    if path.is_dir():
+        return read_folder(path, form)
     if kind(path) == ".parquet":
         return read_table(path, columns, names=names, like=like, reject=reject)
     head = read_head(path)
@@ -120,10 +123,19 @@ class Splits:
 def find_splits(folder: Path) -> Splits:
     """Find the files of a data set by their names: train, dev (val, valid, validation, testa) and test.
 
+    Without a file for training, sub-folders of these names are looked for, and a folder that holds rows itself, as
+    `read_folder` takes it, is its own part for training.
+
     Raises:
         DataError: there is not exactly one file for training.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in inside if path.is_file()]
+    if not _named(files, TRAIN_NAMES):
+        folders = [path for path in inside if path.is_dir()]
+        if not _named(folders, TRAIN_NAMES) and is_data(folder):
+            return Splits(folder, None, None)
+        files = folders if _named(folders, TRAIN_NAMES) else files
     train = _named(files, TRAIN_NAMES)
     if len(train) != 1:
         raise DataError(

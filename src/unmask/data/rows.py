@@ -36,6 +36,7 @@ class Table:
             `choices`.
         tag_column: for files of words in columns, where the tags were found, such as `4 of 4`; `read_rows` takes it as
             `tags` for another file of the same data.
+        files: for a folder of small files, the one of each row; empty for a file.
     """
 
     path: Path
@@ -44,16 +45,18 @@ class Table:
     lines: list[int]
     form: Form = "table"
     tag_column: str | None = None
+    files: tuple[str, ...] = ()
 
     def part(self, indices: Sequence[int]) -> "Table":
         """Some of the rows, in the order given."""
         chosen = [self.rows[index] for index in indices], [self.lines[index] for index in indices]
-        return Table(self.path, self.columns, *chosen, self.form, self.tag_column)
+        files = tuple(self.files[index] for index in indices) if self.files else ()
+        return Table(self.path, self.columns, *chosen, self.form, self.tag_column, files)
 
     def place(self, index: int) -> str:
         """Where row number `index` (from 0) stands: `file:line`, or `file:row N` for Parquet."""
         word = "row " if kind(self.path) == ".parquet" else ""
-        return f"{self.path}:{word}{self.lines[index]}"
+        return f"{self.files[index] if self.files else self.path}:{word}{self.lines[index]}"
 
 
 def read_table(

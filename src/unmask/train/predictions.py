@@ -16,7 +16,7 @@ PREDICTIONS = "dev-predictions.jsonl"
 
 
 def write_predictions(path: Path, task: Task, predictions: Sequence[Any], table: Table) -> None:
-    """Write one JSON object a row: `row` from 0, its `line` in the file, `prediction`, and `score` from 0 to 1.
+    """Write one JSON object a row: `row` from 0, its `line` in the file (and the `file` of a folder), `prediction`, and `score` from 0 to 1.
 
     `score` says how right the answer is; it is left out in a task whose rows have no scores of their own. The labels
     of the rows are not written.
@@ -32,7 +32,8 @@ def write_predictions(path: Path, task: Task, predictions: Sequence[Any], table:
     for at, (line, prediction) in enumerate(zip(table.lines, predictions, strict=True)):
         said = asdict(prediction) if is_dataclass(prediction) and not isinstance(prediction, type) else prediction
         scored = {} if scores is None else {"score": float(scores[at])}
-        records.append({"row": at, "line": line, "prediction": said} | scored)
+        place = {"file": table.files[at], "line": line} if table.files else {"line": line}
+        records.append({"row": at} | place | {"prediction": said} | scored)
     write_records(path, records)
 
 
