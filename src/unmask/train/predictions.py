@@ -18,8 +18,8 @@ PREDICTIONS = "dev-predictions.jsonl"
 def write_predictions(path: Path, task: Task, predictions: Sequence[Any], table: Table) -> None:
     """Write one JSON object a row: `row` from 0, its `line` in the file, `prediction`, and `score` from 0 to 1.
 
-    The rows of a folder of small files have their `file` too. `score` says how right the answer is; it is left out in a task whose rows have no scores of their own. The labels
-    of the rows are not written.
+    `score` says how right the answer is; it is left out in a task whose rows have no scores of their own. The rows of a
+    folder of small files have their `file` too. The labels of the rows are not written.
 
     Args:
         path: of the file.
