@@ -7,7 +7,7 @@ from typing import Any
 
 from unmask.data.conll import PLACE, row_of, with_documents
 from unmask.data.files import read_lines
-from unmask.data.rows import Table
+from unmask.data.rows import Table, missing_column
 from unmask.errors import DataError
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -57,9 +57,7 @@ def read_conllu(path: Path, column: str | None = None) -> Table:
     """
     name = "upos" if column is None or PLACE.fullmatch(column) else column.lower()
     if name not in COLUMNS:
-        raise DataError(
-            "missing-column", f"there is no column '{column}'", place=path, expected=f"one of {', '.join(COLUMNS)}"
-        )
+        raise missing_column(name, COLUMNS, path)
     sentences = [one for one in _sentences(path) if one.tokens]
     if not sentences:
         raise DataError("empty-file", "the file has no sentences", place=path, expected="ten columns, parted by tabs")

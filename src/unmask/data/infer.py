@@ -8,7 +8,7 @@ import numpy as np
 from unmask.data.classes import number_in
 from unmask.data.names import LABEL_NAMES, OTHER_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
 from unmask.data.order import permute
-from unmask.data.rows import Table
+from unmask.data.rows import Table, check_named
 from unmask.errors import DataError
 
 # Characters that a text has on average, at the least.
@@ -50,16 +50,7 @@ def infer_columns(
     Raises:
         DataError: no rows, a named column is not there, or nothing looks like a text or a label.
     """
-    if not table.rows:
-        raise DataError("no-rows", "there are no rows to learn from", place=table.path)
-    for name in (text, pair, label):
-        if name is not None and name not in table.columns:
-            raise DataError(
-                "missing-column",
-                f"there is no column '{name}'",
-                place=table.path,
-                expected=f"one of {', '.join(table.columns)}",
-            )
+    check_named(table, (text, pair, label))
     label = label or (_number_column if is_number else _label_column)(table, taken=(text, pair))
     if text is None:
         text, pair = _text_columns(table, pair, without=label)

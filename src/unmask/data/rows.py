@@ -5,7 +5,7 @@ Nothing is converted: `NA`, `null`, `001` and `1e5` stay the texts that they are
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +94,42 @@ def read_table(
     return _collected(path, wanted, rows, reject)
 
 
+def check_named(table: Table, named: Iterable[str | None]) -> None:
+    """Refuse a table that has no rows, or not the columns that were named.
+
+    Args:
+        table: to be trained on.
+        named: columns; `None` is one that was not named.
+
+    Raises:
+        DataError: with the nearest name.
+    """
+    if not table.rows:
+        raise DataError("no-rows", "there are no rows to learn from", place=table.path)
+    for name in named:
+        if name is not None and name not in table.columns:
+            raise missing_column(name, table.columns, table.path)
+
+
+def missing_column(name: str, names: Sequence[str], place: object, *, remedy: str | None = None) -> DataError:
+    """The error for a column that is not there, with the nearest of those that are.
+
+    Args:
+        name: of the column.
+        names: of the file's columns.
+        place: the file.
+        remedy: what to do, if there is more to say.
+    """
+    near = difflib.get_close_matches(name, names, n=1)
+    return DataError(
+        "missing-column",
+        f"there is no column '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""),
+        place=place,
+        expected=f"one of: {', '.join(names)[:300]}",
+        remedy=remedy,
+    )
+
+
 def _opened(
     path: Path, suffix: str, columns: Sequence[str] | None, names: Sequence[str] | None, like: Sequence[str]
 ) -> tuple[tuple[str, ...], Iterator[Placed], tuple[str, ...]]:
@@ -142,13 +178,7 @@ def _choose(
 ) -> tuple[str, ...]:
     for name in columns or ():
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
             has_header = cells is None or cells.has_header
-            raise DataError(
-                "missing-column",
-                f"there is no column '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""),
-                place=path,
-                expected=f"one of: {', '.join(names)[:300]}",
-                remedy=None if has_header else "the file has no header; name all its columns: --columns NAME,NAME,...",
-            )
+            remedy = None if has_header else "the file has no header; name all its columns: --columns NAME,NAME,..."
+            raise missing_column(name, names, path, remedy=remedy)
     return tuple(columns or names)

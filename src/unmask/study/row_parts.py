@@ -6,7 +6,7 @@ from typing import Any
 
 from unmask.config import Settings
 from unmask.data.classes import labels_in
-from unmask.data.rows import Form, Table
+from unmask.data.rows import Form, Table, missing_column
 from unmask.errors import DataError
 from unmask.tasks.base import Row, Task
 
@@ -104,12 +104,7 @@ def part_of(name: str, table: Table, rejects: list[DataError], kind: type[Task],
     try:
         texts = [_texts(row, kind, options) for row in table.rows]
     except KeyError as error:
-        raise DataError(
-            "missing-column",
-            f"there is no column {error}",
-            place=table.path,
-            expected=f"one of: {', '.join(table.columns)}",
-        ) from None
+        raise missing_column(error.args[0], table.columns, table.path) from None
     joined = ["\n".join(one) for one in texts]
     is_about = table.form in ("questions", "choices")
     units = [row["context"] or text for row, text in zip(table.rows, joined, strict=True)] if is_about else joined

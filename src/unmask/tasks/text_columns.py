@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from unmask.data.cells import header_hint
 from unmask.data.names import OTHER_NAMES
-from unmask.data.rows import Table
+from unmask.data.rows import Table, check_named
 from unmask.errors import DataError
 from unmask.tasks.choose import SOURCE_NAMES
 
@@ -51,17 +51,8 @@ def find_texts(table: Table, named: Mapping[str, str]) -> TextColumns:
     Raises:
         DataError: no rows, a named column is not there, there is no header, or nothing looks like source and target.
     """
-    if not table.rows:
-        raise DataError("no-rows", "there are no rows to learn from", place=table.path)
     source, pair, target = (named.get(name) for name in ("text_column", "pair_column", "label_column"))
-    for name in (source, pair, target):
-        if name is not None and name not in table.columns:
-            raise DataError(
-                "missing-column",
-                f"there is no column '{name}'",
-                place=table.path,
-                expected=f"one of {', '.join(table.columns)}",
-            )
+    check_named(table, (source, pair, target))
     free = [name for name in table.columns if name not in (source, pair, target)]
     if source is None and target is None and (hint := header_hint(table.columns)):
         raise DataError(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unmask.data.names import LABEL_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
-from unmask.data.rows import Table
+from unmask.data.rows import Table, check_named
 from unmask.errors import DataError
 from unmask.tasks.regression import number_of
 
@@ -26,20 +26,11 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
     Raises:
         DataError: no rows, a named column is not there, or a score is no number.
     """
-    if not table.rows:
-        raise DataError("no-rows", "there are no rows to learn from", place=table.path)
     names = {name.strip().lower(): name for name in table.columns}
     found = {
         key: named[key] for key in ("text_column", "pair_column", "negative_column", "label_column") if key in named
     }
-    for name in found.values():
-        if name not in table.columns:
-            raise DataError(
-                "missing-column",
-                f"there is no column '{name}'",
-                place=table.path,
-                expected=f"one of {', '.join(table.columns)}",
-            )
+    check_named(table, found.values())
     if "text_column" not in found:
         pair = next(((names[a], names[b]) for a, b in _PAIR_NAMES if a in names and b in names), None)
         if pair is None or "pair_column" in found:

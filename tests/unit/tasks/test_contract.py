@@ -8,6 +8,7 @@ import torch
 
 from tests import tiny
 from unmask.checkpoint import load_model
+from unmask.data.rows import Table
 from unmask.errors import ArtefactError, DataError
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
@@ -120,3 +121,15 @@ def test_a_head_is_taken_over_only_for_the_same_question(tmp_path: Path) -> None
     assert torch.equal(other.encoder.layers[0].up.weight, task.encoder.layers[0].up.weight)
     with pytest.raises(ArtefactError, match="lacks"):
         build_task(model, "masked_lm")
+
+
+@pytest.mark.parametrize("name", ["classification", "embedding", "regression", "seq2seq"])
+def test_a_named_column_that_is_not_there_is_told_with_the_nearest_one(name: str) -> None:
+    columns = ("title", "other", "score")
+    rows = [dict(zip(columns, (f"a text {at}", f"one more {at}", f"{at}.5"), strict=True)) for at in range(4)]
+    table = Table(Path("rows.tsv"), columns, rows, [2, 3, 4, 5])
+    with pytest.raises(DataError, match="no column 'titel'; did you mean 'title'") as caught:
+        find_task(name).understand(table, {"text_column": "titel"})
+    assert caught.value.details["place"] == Path("rows.tsv")
+    with pytest.raises(DataError, match="no rows"):
+        find_task(name).understand(table.part([]), {})
