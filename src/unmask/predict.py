@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
+from unmask.engine.choice import Engine, choose, install
 from unmask.errors import ArtefactError, DataError
 from unmask.runtime import Machine
 from unmask.tasks import TASKS, find_task
@@ -30,7 +32,12 @@ class Predictor:
         task: a network with its head and tokenizer.
         max_tokens: limit of one batch, in tokens.
         where: machine whose number format is used; by default float32 on the CPU, the exact one.
+
+    Attributes:
+        engine: what computes the encoder; `None` while the task's own network does, as in training.
     """
+
+    engine: Engine | None = None
 
     def __init__(self, task: Task, *, max_tokens: int = 8192, where: Machine | None = None) -> None:
         self.task = task.eval()
@@ -46,6 +53,9 @@ class Predictor:
         task: str | None = None,
         columns: Mapping[str, str | None] | None = None,
         options: Mapping[str, Any] | None = None,
+        engine: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
     ) -> "Predictor":
         """Open a model folder.
 
@@ -54,14 +64,23 @@ class Predictor:
             task: name of the task; by default the one that the folder was made for.
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
             options: other values for its settings, such as {"top_k": 3}.
+            engine: `native` (compiled kernels), `torch`, or `auto`.
+            precision: `float32`, `bfloat16`, `int8`, or `auto`: float32, unless the folder certifies a faster one.
+            threads: of one pass on the CPU; by default as many as torch has.
 
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
-            UsageError: the task has no such setting, or it cannot have this value.
+            UsageError: the task has no such setting, or it cannot have this value; there is no such engine.
+            ResourceError: the engine or the precision does not run on this processor.
         """
         model = load_model(Path(folder))
         named = {name: column for name, column in (columns or {}).items() if column is not None}
-        return cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
+        made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
+        certified = model.meta.get("engine", {})
+        chosen = choose(model.config, name=engine, precision=precision, certified=tuple(certified), threads=threads)
+        made.engine = replace(chosen, keep=certified.get(chosen.precision, {}).get("keep", {}))
+        install(made.task, made.engine)
+        return made
 
     def __call__(self, texts: Sequence[Texts]) -> list[Any]:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.

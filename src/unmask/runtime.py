@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -70,7 +71,7 @@ def machine(dtype: str = "auto", device: str = "auto") -> Machine:
     if where.type == "cuda":
         where = torch.device("cuda", local_rank())
         torch.cuda.set_device(where)
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else processor()
     if dtype != "auto":
         chosen, note = getattr(torch, dtype), "as asked"
     elif where.type == "cuda":
@@ -101,6 +102,12 @@ def use_cpu(threads: int | None = None) -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: $XDG_CACHE_HOME or ~/.cache; it may not exist."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    return Path(named or "~/.cache").expanduser() / "unmask"
 
 
 def rank() -> int:
@@ -172,7 +179,8 @@ def _bfloat16_gain(size: int = 512, repeats: int = 5) -> float:
     return seconds(torch.float32) / seconds(torch.bfloat16)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):

@@ -29,7 +29,7 @@ def test_pooled_vectors_equal_those_of_a_padded_batch(folder: Path, pooling: str
     hidden = torch.stack([states[layer] for layer in layers]).mean(dim=0)
     mask = inputs["attention_mask"][:, :, None]
     want = hidden[:, 0] if pooling == "cls" else (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-    task = Predictor.load(folder).task
+    task = Predictor.load(folder, engine="torch").task
     settings = EmbeddingSettings(pooling=pooling, layers=layers, normalize=False)
     ours = Embedding(task.config, task.tokenizer, settings)
     ours.load_state_dict(task.state_dict())

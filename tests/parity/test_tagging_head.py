@@ -62,7 +62,7 @@ def test_a_folder_of_the_reference_answers_here(tmp_path: Path) -> None:
     model = AutoModelForTokenClassification.from_pretrained(folder)
     model.save_pretrained(tmp_path / "theirs")
     tiny.tokenizer().save(tmp_path / "theirs")
-    loaded = Predictor.load(tmp_path / "theirs")
+    loaded = Predictor.load(tmp_path / "theirs", engine="torch")
     assert loaded.task.labels == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     assert loaded.task.settings.scheme == "bio"
     assert loaded.predict_rows(ROWS) == Predictor(task).predict_rows(ROWS)

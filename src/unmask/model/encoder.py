@@ -134,6 +134,13 @@ class Encoder(nn.Module):
             dropper = Dropper() if self.training and hidden.device.type == "cpu" else None
             return dropout(hidden, self.dropout if self.training else 0.0, dropper), dropper
 
+    @property
+    def attention_dropout(self) -> float:
+        """Dropout of attention probabilities that it is trained with."""
+        first = self.layers[0]
+        assert isinstance(first, Layer), "the encoder is made of these alone"
+        return first.attention_dropout
+
     def set_dropout(self, rate: float) -> None:
         """Train with another dropout of hidden states than the config's, which stays as published."""
         self.dropout = rate

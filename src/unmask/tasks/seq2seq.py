@@ -21,7 +21,6 @@ from unmask.metrics.generation import Words, closeness, generation, require_scor
 from unmask.model.beam import BeamRules, Found, beam_search
 from unmask.model.config import EncoderConfig
 from unmask.model.decoder import Decoder, Pairing
-from unmask.model.encoder import Layer
 from unmask.model.layout import Layout
 from unmask.tasks.base import Fitted, Mistake, Place, Prediction, Row, Task, Understood, row_number, text_of
 from unmask.tasks.joining import join_tokens
@@ -412,7 +411,7 @@ class Seq2Seq(Task):
             batch.target_position_ids,
             Pairing(targets, Layout.of(batch.cu_seqlens, device)),
             needed=last if batch.labels is None else None,
-            attention_dropout=cast(Layer, self.encoder.layers[0]).attention_dropout,
+            attention_dropout=self.encoder.attention_dropout,
         )
 
     def _write(self, source: Tensor, cu_seqlens: np.ndarray) -> list[list[Found]]:

@@ -1,0 +1,185 @@
+"""Which engine computes, in which precision: as asked, as the processor can, and as measured."""
+
+import json
+import logging
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from unmask.data.batching import positions_of
+from unmask.engine.library import library
+from unmask.engine.native import NativeEncoder
+from unmask.engine.portable import change_products
+from unmask.errors import ResourceError, UsageError
+from unmask.model.config import EncoderConfig
+from unmask.model.encoder import Encoder
+from unmask.model.layout import Layout
+from unmask.runtime import cache_folder, processor
+from unmask.tasks.base import Task
+
+log = logging.getLogger("unmask")
+
+Name = Literal["auto", "native", "torch"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+NAMES: tuple[Name, ...] = ("native", "torch")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+_LENGTHS = (64, 48, 40, 32, 24, 16, 12, 8) * 4  # tokens of the texts that engines are measured on
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a model's encoder is computed.
+
+    Attributes:
+        name: `native` (kernels of our own) or `torch` (torch's operators).
+        precision: format of the products: float32, bfloat16 or int8.
+        threads: of one pass.
+        note: why this one.
+        keep: products in another format, such as {"3.down": "bfloat16"}.
+    """
+
+    name: str
+    precision: str
+    threads: int
+    note: str
+    keep: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        kept = f", {len(self.keep)} products kept more exact" if self.keep else ""
+        return f"{self.name} {self.precision}{kept}, {self.threads} threads: {self.note}"
+
+
+def choose(
+    config: EncoderConfig,
+    *,
+    name: str = "auto",
+    precision: str = "auto",
+    certified: Sequence[str] = (),
+    threads: int | None = None,
+) -> Engine:
+    """Choose an engine for a network.
+
+    float32 is always right; a lower precision is taken without being asked for only where `certified` names it, and
+    only where a measurement of one layer (kept for the next time) says that it is faster on this machine.
+
+    Args:
+        config: shape of the network.
+        name: `auto`, `native` or `torch`.
+        precision: `auto`, `float32`, `bfloat16` or `int8`.
+        certified: precisions whose accuracy has been measured for this model and found good.
+        threads: of one pass; by default as many as torch has.
+
+    Raises:
+        UsageError: there is no such engine or precision.
+        ResourceError: the engine, or the precision in it, does not run on this processor.
+    """
+    _check(name, NAMES, "engine")
+    _check(precision, PRECISIONS, "precision")
+    threads = threads or torch.get_num_threads()
+    wanted = ("float32", *certified) if precision == "auto" else (precision,)
+    options = [
+        (one, kind) for kind in wanted for one in (NAMES if name == "auto" else (name,)) if runs(one, kind, config)
+    ]
+    if not options:
+        raise ResourceError(
+            "no-engine",
+            f"the engine '{name}' cannot compute in {precision} on this processor: {why_not()}",
+            remedy="take --engine auto --precision auto",
+        )
+    if ("native", "float32") in options:
+        options = [one for one in options if one != ("torch", "float32")]
+    if len(options) == 1:
+        return Engine(*options[0], threads, "as asked" if "auto" not in (name, precision) else "exact")
+    speeds = _speeds(config, options, threads)
+    best = max(options, key=lambda one: speeds[one])
+    others = ", ".join(f"{one} {kind} {speeds[one, kind]:,.0f}" for one, kind in options if (one, kind) != best)
+    return Engine(*best, threads, f"{speeds[best]:,.0f} tokens/s in one layer ({others})")
+
+
+def runs(name: str, precision: str, config: EncoderConfig) -> bool:
+    """Whether an engine can compute a network in a precision here."""
+    if name == "torch":
+        return True
+    found = library()
+    return found is not None and found.runs(precision)
+
+
+def why_not() -> str:
+    """What the compiled kernels lack here, in words."""
+    found = library()
+    if found is None:
+        return "its kernels were not compiled, or the processor has no AVX-512"
+    missing = [one for one in PRECISIONS if not found.runs(one)]
+    return f"it has no instructions for {', '.join(missing)}" if missing else "everything is there"
+
+
+def install(task: Task, engine: Engine) -> None:
+    """Let an engine compute a task's encoder from now on; the task cannot be trained any more.
+
+    Raises:
+        ResourceError: the engine does not run here, or there is not enough memory.
+    """
+    encoder = task.encoder
+    if engine.name == "torch":
+        change_products(encoder, engine.precision, keep=engine.keep)
+        return
+    found = library()
+    if found is None:
+        raise ResourceError(
+            "no-kernels", f"the engine 'native' does not run: {why_not()}", remedy="take --engine torch"
+        )
+    task.encoder = NativeEncoder(encoder, found, engine.precision, threads=engine.threads, keep=engine.keep)  # type: ignore[assignment]
+
+
+def _check(value: str, known: Sequence[str], what: str) -> None:
+    if value not in ("auto", *known):
+        raise UsageError("unknown-engine", f"there is no {what} '{value}'", expected=f"auto, {', '.join(known)}")
+
+
+def _speeds(config: EncoderConfig, options: Sequence[tuple[str, str]], threads: int) -> dict[tuple[str, str], float]:
+    """Tokens a second of each option in one layer of this shape, from an earlier measurement where there is one."""
+    place = cache_folder() / "engines.json"
+    shape = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+    prefix = f"{processor()} {torch.__version__} {threads} {shape}"
+    with suppress(OSError, ValueError):
+        stored = json.loads(place.read_text("utf-8"))
+        return {one: float(stored[f"{prefix} {one}"]) for one in options}
+    found = {one: _measure(config, one, threads) for one in options}
+    with suppress(OSError, ValueError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        stored = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+        stored |= {f"{prefix} {one}": round(speed, 1) for one, speed in found.items()}
+        place.write_text(json.dumps(stored, indent=1), "utf-8")
+    return found
+
+
+@torch.inference_mode()
+def _measure(config: EncoderConfig, option: tuple[str, str], threads: int, repeats: int = 5) -> float:
+    """Median of a few passes through one layer, tokens a second; a tenth of a second for a base-size network."""
+    name, precision = option
+    small = config.model_copy(update={"num_hidden_layers": 1, "vocab_size": 64})
+    encoder = Encoder(small).eval()
+    encoder.init_weights(0)
+    found = library()
+    if name == "native" and found is not None:
+        encoder = NativeEncoder(encoder, found, precision, threads=threads)  # type: ignore[assignment]
+    else:
+        change_products(encoder, precision)
+    starts = np.concatenate([[0], np.cumsum([min(one, config.max_length) for one in _LENGTHS])])
+    ids, positions, layout = (
+        torch.full((int(starts[-1]),), 5),
+        positions_of(starts, config.position_offset),
+        Layout.of(starts),
+    )
+    taken = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        encoder(ids, positions, layout)
+        taken.append(time.perf_counter() - start)
+    return float(starts[-1] / statistics.median(taken[1:]))

@@ -1,0 +1,137 @@
+#include "attention.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "rows.h"
+#include "vec.h"
+
+namespace unmask {
+namespace {
+
+// 16 x 16 words, rows to columns; rows of `in_stride` and `out_stride` words.
+void transpose(const int* in, long in_stride, int* out, long out_stride) {
+    __m512i a[16], b[16];
+    for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(in + i * in_stride);
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]);
+            a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
+        }
+    for (int i = 0; i < 4; ++i) {
+        b[i] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88);
+        b[i + 4] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
+        b[i + 8] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88);
+        b[i + 12] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 8; ++i) {
+        _mm512_storeu_si512(out + i * out_stride, _mm512_shuffle_i32x4(b[i], b[i + 8], 0x88));
+        _mm512_storeu_si512(out + (i + 8) * out_stride, _mm512_shuffle_i32x4(b[i], b[i + 8], 0xdd));
+    }
+}
+
+// Keys as the columns of a right-hand side: panels of 64 keys, their size the depth.
+const char* pack_keys(Format format, const Head& head, int steps, AttentionRoom& room) {
+    const int wide = round_up(steps, kLanes);
+    int* keys = room.keys.as<int>(size_t(round_up(head.length, kColumns)) * wide);
+    int* rows = room.left.as<int>(size_t(kLanes) * wide);
+    float unused;
+    for (int start = 0; start < head.length; start += kLanes) {
+        for (int i = 0; i < kLanes; ++i) {
+            int* row = rows + i * wide;
+            std::memset(row + steps, 0, sizeof(int) * (wide - steps));
+            if (start + i < head.length)
+                to_left(format, head.key + (start + i) * head.stride, head.size, reinterpret_cast<char*>(row), 0, &unused);
+            else
+                std::memset(row, 0, sizeof(int) * steps);
+        }
+        int* panel = keys + size_t(start / kColumns) * wide * kColumns + start % kColumns;
+        for (int step = 0; step < wide; step += kLanes)
+            transpose(rows + step, wide, panel + step * long(kColumns), kColumns);
+    }
+    return reinterpret_cast<const char*>(keys);
+}
+
+// Values as the rows of a right-hand side: panels of 64 of their numbers, the keys the depth.
+const char* pack_values(Format format, const Head& head, int steps, AttentionRoom& room) {
+    const int panels = (head.size + kColumns - 1) / kColumns;
+    char* values = room.values.need(size_t(panels) * steps * 256);
+    for (int panel = 0; panel < panels; ++panel) {
+        const float* from = head.value + panel * kColumns;
+        const int width = head.size - panel * kColumns < kColumns ? head.size - panel * kColumns : kColumns;
+        for (int step = 0; step < steps; ++step) {
+            char* to = values + (size_t(panel) * steps + step) * 256;
+            if (format == kFloat) {
+                std::memcpy(to, from + step * head.stride, sizeof(float) * width);
+                continue;
+            }
+            static const float nothing[kColumns] = {};
+            const float* second = 2 * step + 1 < head.length ? from + (2 * step + 1) * head.stride : nothing;
+            pair_to_bfloat16(from + 2 * step * head.stride, second, width, reinterpret_cast<uint16_t*>(to));
+        }
+    }
+    return values;
+}
+
+// 2**((x - max) * factor) in place; returns the sum.
+float exponentials(float* scores, int size, float factor) {
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    vectors(size, [&](long at, __mmask16 mask) {
+        most = _mm512_mask_max_ps(most, mask, most, _mm512_maskz_loadu_ps(mask, scores + at));
+    });
+    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most)), scale = _mm512_set1_ps(factor);
+    __m512 sum = _mm512_setzero_ps();
+    vectors(size, [&](long at, __mmask16 mask) {
+        const __m512 x = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, scores + at), top);
+        const __m512 y = exp2(_mm512_mul_ps(x, scale));
+        _mm512_mask_storeu_ps(scores + at, mask, y);
+        sum = _mm512_mask_add_ps(sum, mask, sum, y);
+    });
+    return _mm512_reduce_add_ps(sum);
+}
+
+}  // namespace
+
+void attend(Format format, const Head& head, float* context, long stride, AttentionRoom& room) {
+    const int per = per_step(format);
+    const int depth = (head.size + per - 1) / per, key_steps = (head.length + per - 1) / per;
+    const long wide = round_up(head.length, kColumns), left_stride = 4L * round_up(depth > key_steps ? depth : key_steps, 16);
+    const long panel_bytes = 256L * round_up(depth, kLanes);
+    const char* keys = pack_keys(format, head, depth, room);
+    const char* values = pack_values(format, head, key_steps, room);
+    float* scores = room.scores.as<float>(kRows * wide);
+    char* left = room.left.need(kRows * left_stride);
+    const float factor = 1.44269504f / std::sqrt(float(head.size));
+    alignas(64) float sums[kRows * kColumns];
+    float unused, totals[kRows];
+    for (int row = 0; row < head.length; row += kRows) {
+        const int some = head.length - row < kRows ? head.length - row : kRows;
+        for (int r = 0; r < some; ++r)
+            to_left(format, head.query + (row + r) * head.stride, head.size, left + r * left_stride, 0, &unused);
+        for (int at = 0; at < head.length; at += kColumns) {
+            const int rest = head.length - at < kColumns ? head.length - at : kColumns;
+            tile_of(format, some, (rest + kLanes - 1) / kLanes)(left, left_stride, keys + at / kColumns * panel_bytes,
+                                                                depth, false, reinterpret_cast<char*>(scores + at), wide * 4);
+        }
+        for (int r = 0; r < some; ++r) {
+            totals[r] = exponentials(scores + r * wide, head.length, factor);
+            to_left(format, scores + r * wide, head.length, left + r * left_stride, 0, &unused);
+        }
+        for (int at = 0; at < head.size; at += kColumns) {
+            const int width = head.size - at < kColumns ? head.size - at : kColumns;
+            tile_of(format, some, (width + kLanes - 1) / kLanes)(left, left_stride, values + at / kColumns * key_steps * 256L,
+                                                                 key_steps, false, reinterpret_cast<char*>(sums), 256);
+            for (int r = 0; r < some; ++r)
+                vectors(width, [&](long i, __mmask16 mask) {
+                    const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(sums + r * kColumns + i), _mm512_set1_ps(1.0f / totals[r]));
+                    _mm512_mask_storeu_ps(context + (row + r) * stride + at + i, mask, x);
+                });
+        }
+    }
+}
+
+}  // namespace unmask

@@ -1,0 +1,119 @@
+#include "product.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "rows.h"
+#include "vec.h"
+
+namespace unmask {
+namespace {
+
+constexpr int kMaxRows = 96;            // whose sums for one panel are kept while the depth goes on
+constexpr int kPanelBytes = 256 << 10;  // of one panel that is read again for each few rows, well within L2
+
+void finish(const Linear& layer, const char* sums, const float* left_scale, int rows, int column, int row,
+            const Target& target) {
+    const int width = layer.outputs - column < kColumns ? layer.outputs - column : kColumns;
+    const float* bias = reinterpret_cast<const float*>(layer.bias.data()) + column;
+    const float* scale = reinterpret_cast<const float*>(layer.scale.data()) + column;
+    const int* shift = reinterpret_cast<const int*>(layer.shift.data()) + column;
+    for (int r = 0; r < rows; ++r) {
+        const long place = (row + r) * target.stride + column;
+        vectors(width, [&](long at, __mmask16 mask) {
+            const char* from = sums + r * 256 + at * 4;
+            const __m512 offset = _mm512_maskz_loadu_ps(mask, bias + at);
+            __m512 x;
+            if (layer.format == kInt8) {
+                const __m512i whole = _mm512_sub_epi32(_mm512_loadu_si512(from), _mm512_maskz_loadu_epi32(mask, shift + at));
+                const __m512 unit = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scale + at), _mm512_set1_ps(left_scale[row + r]));
+                x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), unit, offset);
+            } else {
+                x = _mm512_add_ps(_mm512_loadu_ps(from), offset);
+            }
+            if (target.then == Then::kGelu) x = gelu(x);
+            if (target.then == Then::kAdd) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, target.add + place + at));
+            _mm512_mask_storeu_ps(target.out + place + at, mask, x);
+        });
+    }
+}
+
+void pack_row(const Linear& layer, const float* row, float scale, char* to) {
+    // to: the first 4 bytes of this output in its panel; each further step is 256 bytes on
+    for (int k = 0; k < layer.inputs; ++k) {
+        const int step = k / per_step(layer.format), part = k % per_step(layer.format);
+        char* place = to + step * 256L;
+        if (layer.format == kFloat)
+            std::memcpy(place, row + k, 4);
+        else if (layer.format == kBFloat16)
+            float_to_bfloat16(row + k, 1, reinterpret_cast<uint16_t*>(place) + part);
+        else
+            place[part] = char(int8_t(std::lrint(row[k] / scale)));
+    }
+}
+
+}  // namespace
+
+void Buffer::Free::operator()(char* data) const { std::free(data); }
+
+char* Buffer::need(size_t bytes) {
+    if (bytes > size_) {
+        const size_t size = (bytes + 4095) / 4096 * 4096;
+        data_.reset();
+        data_.reset(static_cast<char*>(std::aligned_alloc(64, size)));
+        if (!data_) throw std::bad_alloc();
+        size_ = size;
+    }
+    return data_.get();
+}
+
+void Linear::pack(Format kind, const float* from, const float* offsets, int rows, int columns) {
+    format = kind, inputs = columns, outputs = rows;
+    const size_t bytes = size_t(panels()) * steps() * 256;
+    std::memset(weight.need(bytes), 0, bytes);
+    std::memcpy(bias.as<float>(rows), offsets, sizeof(float) * rows);
+    float* scales = scale.as<float>(rows);
+    int* shifts = shift.as<int>(rows);
+    for (int n = 0; n < rows; ++n) {
+        const float* row = from + size_t(n) * columns;
+        float largest = 0;
+        for (int k = 0; k < columns; ++k) largest = std::fmax(largest, std::fabs(row[k]));
+        scales[n] = largest > 0 ? largest / 127.0f : 1.0f;
+        char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + n % kColumns * 4;
+        pack_row(*this, row, scales[n], to);
+        int sum = 0;
+        if (kind == kInt8)
+            for (int k = 0; k < columns; ++k) sum += int8_t(to[k / 4 * 256L + k % 4]);
+        shifts[n] = 128 * sum;
+    }
+}
+
+void multiply(const Linear& layer, const char* left, const float* left_scale, int rows, int first, int last,
+              const Target& target) {
+    alignas(64) char sums[kMaxRows * 256];
+    const int steps = layer.steps(), most = kPanelBytes / 256;
+    const int block = (steps + (steps + most - 1) / most - 1) / ((steps + most - 1) / most);
+    for (int start = 0; start < rows; start += kMaxRows) {
+        const int stop = rows < start + kMaxRows ? rows : start + kMaxRows;
+        for (int panel = first; panel < last; ++panel) {
+            const int width = layer.outputs - panel * kColumns;
+            const int count = width < kColumns ? (width + kLanes - 1) / kLanes : kColumns / kLanes;
+            for (int step = 0; step < steps; step += block) {
+                const int size = steps - step < block ? steps - step : block;
+                const char* right = layer.weight.data() + (size_t(panel) * steps + step) * 256;
+                for (int row = start; row < stop; row += kRows) {
+                    const int some = stop - row < kRows ? stop - row : kRows;
+                    char* to = sums + (row - start) * 256;
+                    const char* from = left + row * layer.left_stride() + step * 4L;
+                    tile_of(layer.format, some, count)(from, layer.left_stride(), right, size, step > 0, to, 256);
+                    if (step + size == steps)
+                        finish(layer, to, left_scale, some, panel * kColumns, row, target);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace unmask

@@ -1,0 +1,37 @@
+// Small matrix products: up to 6 rows times up to 64 columns, all sums in registers.
+//
+// Right-hand sides are packed in panels of 64 columns; along the depth, as many neighbours as one instruction
+// multiplies stand side by side: 1 float, 2 bfloat16, 4 int8. So each step of the depth is 64 columns of 4 bytes,
+// whatever the format, and a left-hand row is read 4 bytes a step.
+#pragma once
+
+#include <cstdint>
+
+namespace unmask {
+
+enum Format : int { kFloat = 0, kBFloat16 = 1, kInt8 = 2 };
+
+constexpr int kRows = 6;
+constexpr int kColumns = 64;
+constexpr int kLanes = 16;
+
+// Elements of the depth in one step of 4 bytes.
+constexpr int per_step(Format format) { return format == kFloat ? 1 : format == kBFloat16 ? 2 : 4; }
+
+// Adds `steps` steps to sums (float or int32), or starts them at 0.
+// Strides are bytes a row: of left, and of sums. A step of right is 256 bytes, of which 64 * vectors are read.
+using Tile = void (*)(const char* left, long left_stride, const char* right, int steps, bool go_on, char* sums,
+                      long sums_stride);
+
+// The product for 1 to 6 rows and 1 to 4 vectors of 16 columns.
+Tile float_tile(int rows, int vectors);
+Tile int8_tile(int rows, int vectors);  // left is unsigned, right is signed
+Tile bfloat16_tile(int rows, int vectors);
+
+inline Tile tile_of(Format format, int rows, int vectors) {
+    return format == kFloat ? float_tile(rows, vectors)
+           : format == kInt8 ? int8_tile(rows, vectors)
+                             : bfloat16_tile(rows, vectors);
+}
+
+}  // namespace unmask

@@ -1,0 +1,82 @@
+"""The encoder by torch's operators, in any precision, on any processor: twin and stand-in of the kernels."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from unmask.model.encoder import Encoder, Layer
+
+PRODUCTS = ("qkv", "attention_out", "up", "down")
+_LEVELS = 127
+
+
+class Bfloat16Linear(nn.Module):
+    """A linear layer whose product is of bfloat16 numbers; sums, input and output are float32.
+
+    Args:
+        linear: float32 weights.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", linear.weight.detach().bfloat16())
+        self.register_buffer("bias", linear.bias.detach().bfloat16())
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        return F.linear(input.bfloat16(), self.weight, self.bias).to(input.dtype)
+
+
+class Int8Linear(nn.Module):
+    """A linear layer of int8 numbers: weights by a scale an output, rows by their own, sums in int32.
+
+    No row's scale depends on another row, so an answer does not depend on its neighbours in the batch.
+
+    Args:
+        linear: float32 weights.
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        scale = weight.abs().amax(1).div(_LEVELS)
+        scale = torch.where(scale > 0, scale, torch.ones(()))
+        self.register_buffer("weight", torch.round(weight / scale[:, None]).to(torch.int8).t())
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", linear.bias.detach().clone())
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(T, in) to (T, out)."""
+        scale = input.abs().amax(1, keepdim=True).div(_LEVELS)
+        factor = torch.where(scale > 0, scale.reciprocal(), torch.zeros(()))
+        sums = torch._int_mm(torch.round(input * factor).to(torch.int8), self.weight)
+        return torch.addcmul(self.bias, sums.to(input.dtype), scale * self.scale)
+
+
+_KINDS: dict[str, type[nn.Module]] = {"bfloat16": Bfloat16Linear, "int8": Int8Linear}
+
+
+def change_products(encoder: Encoder, precision: str, *, keep: Mapping[str, str] | None = None) -> Encoder:
+    """Replace an encoder's linear layers by ones of another precision, in place; everything else stays float32.
+
+    Args:
+        encoder: float32 weights; those that are replaced are freed.
+        precision: float32, bfloat16 or int8.
+        keep: products in another format, such as {"3.down": "bfloat16"}: number of the layer, name in `Layer`.
+    """
+    for number, layer in enumerate(encoder.layers):
+        assert isinstance(layer, Layer), "the encoder is made of these alone"
+        for name in PRODUCTS:
+            kind = (keep or {}).get(f"{number}.{name}", precision)
+            if kind != "float32":
+                setattr(layer, name, _KINDS[kind](getattr(layer, name)))
+    return encoder

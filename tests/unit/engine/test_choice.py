@@ -1,0 +1,84 @@
+"""The choice of an engine: what is asked for, what runs here, what is measured and remembered."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from unmask.checkpoint import load_model, save_model
+from unmask.engine import choice
+from unmask.engine.choice import Engine, choose
+from unmask.engine.library import library
+from unmask.engine.native import NativeEncoder
+from unmask.errors import ResourceError, UsageError
+from unmask.predict import Predictor
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "unmask" / "engines.json"
+
+
+def has_kernels() -> bool:
+    return library() is not None
+
+
+def test_without_a_certificate_float32_is_taken(cache: Path) -> None:
+    engine = choose(tiny.config())
+    assert (engine.name, engine.precision, engine.note) == ("native" if has_kernels() else "torch", "float32", "exact")
+    assert not cache.exists(), "nothing had to be measured"
+
+
+def test_certified_precisions_are_measured_once(cache: Path) -> None:
+    shape = tiny.config(hidden_size=64, intermediate_size=256)
+    engine = choose(shape, certified=("int8",), threads=1)
+    assert "tokens/s" in engine.note
+    stored = json.loads(cache.read_text())
+    assert len(stored) >= 2
+    slowest = dict.fromkeys(stored, 1.0) | {next(name for name in stored if "int8" in name): 1e9}
+    cache.write_text(json.dumps(slowest))
+    again = choose(shape, certified=("int8",), threads=1)
+    assert again.precision == "int8", "the stored speeds decide"
+
+
+def test_a_cache_that_cannot_be_read_or_written_is_no_hindrance(cache: Path) -> None:
+    cache.parent.parent.write_text("a file where a folder should be") if not cache.parent.parent.exists() else None
+    assert choose(tiny.config(), certified=("int8",), threads=1).precision in ("float32", "int8")
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    asked = choose(tiny.config(), name="torch", precision="int8", threads=1)
+    assert asked == Engine("torch", "int8", 1, "as asked")
+    with pytest.raises(UsageError, match="no engine 'openvino'"):
+        choose(tiny.config(), name="openvino")
+    with pytest.raises(UsageError, match="no precision 'float16'"):
+        choose(tiny.config(), precision="float16")
+
+
+def test_a_processor_without_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "library", lambda: None)
+    assert choose(tiny.config()).name == "torch"
+    with pytest.raises(ResourceError, match="not compiled"):
+        choose(tiny.config(), name="native")
+
+
+def test_a_folder_that_certifies_int8_is_opened_with_it(tmp_path: Path) -> None:
+    task = tiny.classifier()
+    folder = tiny.saved(task, tmp_path / "model")
+    assert Predictor.load(folder).engine.precision == "float32"  # type: ignore[union-attr]
+    model = load_model(folder)
+    save_model(
+        tmp_path / "certified", config=task.config, state_dict=task.state_dict(), tokenizer=task.tokenizer,
+        head=task.head_name, labels=task.labels, card="", golden=None,
+        meta=model.meta | {"engine": {"int8": {"keep": {"0.down": "float32"}}}},
+    )  # fmt: skip
+    engine = Predictor.load(tmp_path / "certified", engine="torch", precision="int8", threads=1).engine
+    assert engine == Engine("torch", "int8", 1, "as asked", {"0.down": "float32"})
+
+
+@pytest.mark.skipif(not has_kernels(), reason="no kernels here")
+def test_the_kernels_take_the_place_of_the_network(tmp_path: Path) -> None:
+    predictor = Predictor.load(tiny.saved(tiny.classifier(), tmp_path / "model"))
+    assert isinstance(predictor.task.encoder, NativeEncoder)
