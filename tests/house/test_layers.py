@@ -18,6 +18,7 @@ ROWS = [
     {"engine"},
     {"predict"},
     {"evaluate", "golden", "serve"},
+    {"certify"},
     {"train"},
     {"study", "compress"},
     {"cli"},
