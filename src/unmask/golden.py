@@ -1,5 +1,6 @@
 """The parity certificate of a model folder: a few texts with their ids and logits, checked again on any machine."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,22 @@ def make_golden(task: Task) -> dict[str, Any]:
     return {"tolerance": TOLERANCE * max(1.0, greatest), "texts": texts}
 
 
+def with_precisions(golden: dict[str, Any], certified: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The certificate with those of lower precisions, each with a tolerance of its own; older ones of them stay.
+
+    Args:
+        golden: of the exact model.
+        certified: what `make_golden` gives in each precision.
+    """
+    return golden | {"precisions": golden.get("precisions", {}) | certified}
+
+
 def verify(folder: Path) -> dict[str, Any]:
-    """Check a folder's manifest and, for a model folder, its certificate.
+    """Check a folder's manifest and, for a model folder, its certificate: exact, and in each certified precision.
 
     Returns:
-        `files` checked, `texts` of the certificate checked and the greatest `difference` of a logit.
+        `files` checked, `texts` of the certificate checked, the greatest `difference` of an exact logit, and in
+        `precisions` that of each lower precision.
 
     Raises:
         ArtefactError: a file differs from the manifest, or a text's ids or logits differ from the certificate.
@@ -41,9 +53,16 @@ def verify(folder: Path) -> dict[str, Any]:
     files = len(storage.read_json(folder / storage.MANIFEST)["files"])
     path = folder / "golden.json"
     if not path.is_file():
-        return {"files": files, "texts": 0, "difference": 0.0}
+        return {"files": files, "texts": 0, "difference": 0.0, "precisions": {}}
     golden = storage.read_json(path)
-    task = Predictor.load(folder).task
+    worst = _compare(path, golden, "float32")
+    lower = {name: _compare(path, one, name) for name, one in golden.get("precisions", {}).items()}
+    return {"files": files, "texts": len(golden["texts"]), "difference": worst, "precisions": lower}
+
+
+def _compare(path: Path, golden: Mapping[str, Any], precision: str) -> float:
+    """The greatest difference of a logit from the certified ones in a precision."""
+    task = Predictor.load(path.parent, precision=precision).task
     worst = 0.0
     for entry in golden["texts"]:
         found = _note(task, entry["text"])
@@ -56,12 +75,12 @@ def verify(folder: Path) -> dict[str, Any]:
     if not worst <= golden["tolerance"]:
         raise ArtefactError(
             "other-logits",
-            f"logits differ by {worst:.2g} from the certified ones",
+            f"logits in {precision} differ by {worst:.2g} from the certified ones",
             place=path,
             expected=f"at most {golden['tolerance']}",
             remedy="the folder or the libraries have changed; do not trust this model's answers here",
         )
-    return {"files": files, "texts": len(golden["texts"]), "difference": worst}
+    return worst
 
 
 @torch.inference_mode()

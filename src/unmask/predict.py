@@ -13,7 +13,7 @@ import torch
 from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
-from unmask.engine.choice import Engine, choose, install
+from unmask.engine.choice import Engine, choose, install, runs
 from unmask.errors import ArtefactError, DataError
 from unmask.runtime import Machine
 from unmask.tasks import TASKS, find_task
@@ -65,7 +65,8 @@ class Predictor:
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
             options: other values for its settings, such as {"top_k": 3}.
             engine: `native` (compiled kernels), `torch`, or `auto`.
-            precision: `float32`, `bfloat16`, `int8`, or `auto`: float32, unless the folder certifies a faster one.
+            precision: `float32`, `bfloat16`, `int8`, or `auto`: float32, unless the folder certifies a faster one for
+                its own task.
             threads: of one pass on the CPU; by default as many as torch has.
 
         Raises:
@@ -77,8 +78,11 @@ class Predictor:
         named = {name: column for name, column in (columns or {}).items() if column is not None}
         made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
         certified = model.meta.get("engine", {})
-        chosen = choose(model.config, name=engine, precision=precision, certified=tuple(certified), threads=threads)
-        made.engine = replace(chosen, keep=certified.get(chosen.precision, {}).get("keep", {}))
+        proven = tuple(certified) if made.task.name == model.meta.get("task", {}).get("name") else ()
+        chosen = choose(model.config, name=engine, precision=precision, certified=proven, threads=threads)
+        kept = certified.get(chosen.precision, {}).get("keep", {})
+        there = {name: kind if runs(chosen.name, kind, model.config) else "float32" for name, kind in kept.items()}
+        made.engine = replace(chosen, keep=there)
         install(made.task, made.engine)
         return made
 
@@ -112,7 +116,8 @@ class Predictor:
         if not self._has_told:
             self._has_told = say_truncated(features)
         parts: list[Any] = [None] * len(features)
-        self.task.eval()
+        if self.task.training:
+            self.task.eval()
         units = units_of(features, is_coupled=self.task.is_coupled)
         lengths = np.array([sum(len(features[index]) for index in unit) for unit in units])
         for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
