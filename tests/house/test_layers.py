@@ -11,13 +11,13 @@ from tests.house.source import Module, imports, modules
 ROWS = [
     {"errors"},
     {"disk"},
-    {"config", "runtime", "storage", "metrics", "pages"},
+    {"config", "runtime", "storage", "metrics", "pages", "processes"},
     {"tokenizer", "model"},
     {"data", "checkpoint"},
     {"tasks"},
     {"engine"},
     {"predict"},
-    {"evaluate", "golden", "serve"},
+    {"evaluate", "golden", "serve", "stream"},
     {"certify"},
     {"train"},
     {"study", "compress"},
@@ -38,7 +38,9 @@ LAZY: dict[tuple[str, str], str] = {
 }
 
 # These start the command line or prepare data in many processes, where torch costs seconds and memory.
-WITHOUT_TORCH = ("unmask.cli", "unmask.tokenizer", "unmask.config", "unmask.errors", "unmask.disk", "unmask.storage")
+WITHOUT_TORCH = tuple(
+    f"unmask.{name}" for name in ("cli", "tokenizer", "config", "errors", "disk", "storage", "processes")
+)
 WITHOUT_TORCH_DATA = tuple(
     f"unmask.data.{name}"
     for name in (

@@ -1,28 +1,18 @@
 """Who encodes the documents of a corpus: this process, or several on this machine; in order, in bounded memory."""
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from unmask.data.encoding import Encoded, Encoder
 from unmask.data.files import Document
-from unmask.errors import ResourceError
+from unmask.processes import in_order, workers
 
 Handle = Callable[[], Encoded]
 """Waits for one batch and gives it."""
-_LOOK_AHEAD = 3
-
-# The encoder of a worker process, which it gets once, when it starts.
-_worker: list[Encoder] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +56,12 @@ def encode_in_order(batches: Iterable[Batch], pool: Pool) -> Iterator[tuple[np.n
         DataError: a document cannot be encoded.
         ResourceError: a worker died.
     """
-    waiting: deque[tuple[np.ndarray, Handle]] = deque()
-    for batch in batches:
-        waiting.append((batch.places, pool.submit(batch.documents)))
-        if len(waiting) >= _LOOK_AHEAD * pool.size:
-            places, result = waiting.popleft()
-            yield places, result()
-    for places, result in waiting:
-        yield places, result()
+
+    def submit(batch: Batch) -> Handle:
+        return pool.submit(batch.documents)
+
+    for batch, result in in_order(batches, submit, pool.size):
+        yield batch.places, result
 
 
 def in_processes(count: int) -> OpenPool:
@@ -92,40 +80,14 @@ def _here(encoder: Encoder) -> Iterator[Pool]:
 
 @contextlib.contextmanager
 def _processes(count: int, encoder: Encoder) -> Iterator[Pool]:
-    """Processes that are started afresh (spawned) and end with this one."""
-    pool = ProcessPoolExecutor(
-        count, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(encoder,)
+    remedy = (
+        "start the same command again with fewer --processes (a Python script that builds a corpus needs"
+        " `if __name__ == '__main__':`)"
     )
-    try:
-        yield Pool(count, lambda documents: pool.submit(_encode_in_worker, documents).result)
-    except BrokenProcessPool:
-        raise ResourceError(
-            "worker-died",
-            "a process that encodes text has died; perhaps the memory was full",
-            value=f"{count} processes",
-            remedy="start the same command again with fewer --processes (a Python script that builds a corpus needs"
-            " `if __name__ == '__main__':`)",
-            saved="the shards that were finished; the same command goes on from there",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    saved = "the shards that were finished; the same command goes on from there"
+    with workers(count, partial(_same, encoder), remedy=remedy, saved=saved) as submit:
+        yield Pool(count, submit)
 
 
-def _start_worker(encoder: Encoder) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The processes share the cores already; a pool of threads in each would only make them wait for each other.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker[:] = [encoder]
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers; without this they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _encode_in_worker(documents: list[Document]) -> Encoded:
-    return _worker[0](documents)
+def _same(encoder: Encoder) -> Encoder:
+    return encoder

@@ -55,8 +55,9 @@ class Table:
 
     def place(self, index: int) -> str:
         """Where row number `index` (from 0) stands: `file:line`, or `file:row N` for Parquet."""
-        word = "row " if kind(self.path) == ".parquet" else ""
-        return f"{self.files[index] if self.files else self.path}:{word}{self.lines[index]}"
+        if self.files:
+            return f"{self.files[index]}:{self.lines[index]}"
+        return place_of(self.path, self.lines[index])
 
 
 def read_table(
@@ -92,6 +93,31 @@ def read_table(
     for note in notes:
         log.info("%s", note)
     return _collected(path, wanted, rows, reject)
+
+
+def iter_table(
+    path: Path, columns: Sequence[str] | None = None, *, names: Sequence[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a table row by row, as `read_table` does; of JSON lines and texts no more than a row is held in memory.
+
+    Yields:
+        The place of each row, `file:line`, and the row.
+
+    Raises:
+        DataError: as of `read_table`, when it comes to the row.
+    """
+    _, rows, notes = _opened(path, kind(path), columns, names, ())
+    for note in notes:
+        log.info("%s", note)
+    for line, row in rows:
+        if isinstance(row, DataError):
+            raise row
+        yield place_of(path, line), row
+
+
+def place_of(path: Path, line: int) -> str:
+    """`file:line`, or `file:row N` for Parquet."""
+    return f"{path}:{'row ' if kind(path) == '.parquet' else ''}{line}"
 
 
 def check_named(table: Table, named: Iterable[str | None]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from unmask.data.cells import header_hint
-from unmask.data.rows import read_table
+from unmask.data.rows import iter_table, read_table
 from unmask.errors import DataError
 
 ODD = ["NA", "null", "None", "nan", "001", "1e5", "1.0", "True", "", " x ", "-", "\u5929\u6c14", "#N/A", "inf"]
@@ -277,3 +277,23 @@ def test_keys_that_the_first_json_row_lacks_are_told(tmp_path: Path, caplog: pyt
     caplog.clear()
     read_table(path, ["text"])
     assert not caplog.text, "columns were named"
+
+
+def test_rows_one_by_one_are_those_of_the_table(tmp_path: Path) -> None:
+    for name, content in (
+        ("rows.jsonl", '{"text": "a", "label": "x"}\n\n{"text": "b", "label": "y"}\n'),
+        ("rows.csv", 'text,label\n"a\nb",x\nc,y\n'),
+        ("rows.tsv", "text\tlabel\na\tx\nb\ty\n"),
+    ):
+        path = tmp_path / name
+        path.write_text(content)
+        table = read_table(path, ["text"])
+        wanted = [(table.place(at), row) for at, row in enumerate(table.rows)]
+        assert list(iter_table(path, ["text"])) == wanted
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "a"}\n{"text": null}\n')
+    rows = iter_table(bad, ["text"])
+    assert next(rows) == (f"{bad}:1", {"text": "a"})
+    with pytest.raises(DataError) as caught:
+        next(rows)
+    assert caught.value.details["place"] == f"{bad}:2"
