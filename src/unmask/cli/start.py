@@ -49,6 +49,8 @@ def doctor(*, json: bool = False) -> None:
         "device": str(where.device),
         "dtype": str(where.dtype).removeprefix("torch."),
         "why": where.note,
+        "engines": _engines(),
+        "kernels": heavy("unmask.engine.choice:why_not")(),
         "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "versions": {name: _version(name) for name in _CORE},
         "extras": {extra: all(_version(name) for name in names) for extra, names in _EXTRAS.items()},
@@ -60,8 +62,18 @@ def doctor(*, json: bool = False) -> None:
         say(f"{name.replace('_', ' '):<20} {found[name]}")
     say(f"{'number format':<20} {found['dtype']}: {found['why']}")
     say(f"{'versions':<20} " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    for name, formats in found["engines"].items():
+        say(f"{'engine ' + name:<20} " + (", ".join(formats) or "does not run here"))
+    say(f"{'compiled kernels':<20} {found['kernels']}")
     for extra, is_there in found["extras"].items():
         say(f"{'extra ' + extra:<20} " + ("installed" if is_there else f"pip install 'unmask[{extra}]'"))
+
+
+def _engines() -> dict[str, list[str]]:
+    """The precisions that each engine computes in here, for a network of the usual shape."""
+    choice, shape = "unmask.engine.choice:", heavy("unmask.model.config:EncoderConfig")(vocab_size=50_265)
+    runs, precisions = heavy(choice + "runs"), heavy(choice + "PRECISIONS")
+    return {name: [one for one in precisions if runs(name, one, shape)] for name in heavy(choice + "NAMES")}
 
 
 def _version(name: str) -> str | None:

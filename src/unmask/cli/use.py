@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from unmask.cli import heavy, say
+from unmask.cli.computing import Computing
 from unmask.config import Settings
 from unmask.errors import DataError, UnmaskError, UsageError
 
@@ -32,19 +33,27 @@ class Asked(Settings):
     """Classes to choose from with `--task zero_shot`, with commas between them."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Other values for the task's settings, such as `--options.top_k 3`; docs/reference/settings.md lists them."""
+    computing: Annotated[Computing, Parameter(name="*")] = Computing()
+    """What computes the answers."""
 
     @property
     def names(self) -> list[str] | None:
         """Names of all columns, where they were given."""
         return [name.strip() for name in self.columns.split(",")] if self.columns else None
 
-    def open(self, model: Path, **columns: str | None) -> Any:
-        """A predictor that answers this."""
+    def changes(self, **columns: str | None) -> dict[str, Any]:
+        """Task and settings that are asked for, as `Predictor.load` takes them.
+
+        Args:
+            columns: names of further columns.
+        """
         columns |= {"text_column": self.text_column, "pair_column": self.pair_column}
         candidates = {} if self.labels is None else {"candidate_labels": self.labels}
-        return heavy("unmask.predict:Predictor").load(
-            model, task=self.task, columns=columns, options=self.options | candidates
-        )
+        return {"task": self.task, "columns": columns, "options": self.options | candidates}
+
+    def open(self, model: Path, **columns: str | None) -> Any:
+        """A predictor that answers this."""
+        return self.computing.open(model, **self.changes(**columns))
 
 
 def predict(
@@ -142,6 +151,8 @@ def verify(folder: Path, *, json: bool = False) -> None:
     say(f"{found['files']} files as written")
     if found["texts"]:
         say(f"{found['texts']} certified texts: same ids, logits within {found['difference']:.1e}")
+    for precision, difference in found["precisions"].items():
+        say(f"{precision}: logits within {difference:.1e} of those that were certified in it")
 
 
 Placed = tuple[object, dict[str, Any]]

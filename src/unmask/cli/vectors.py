@@ -11,6 +11,7 @@ from cyclopts import Parameter, validators
 from pydantic import Field
 
 from unmask.cli import heavy, say
+from unmask.cli.computing import Computing
 from unmask.cli.study import progress
 from unmask.config import Settings
 from unmask.errors import UsageError
@@ -30,7 +31,7 @@ def embed(
     text_column: str | None = None,
     pooling: Pooling | None = None,
     layers: list[int] | None = None,
-    threads: int | None = None,
+    computing: Annotated[Computing, Parameter(name="*")] = Computing(),  # noqa: B008
 ) -> None:
     """Write the vectors of a file of texts, float32, one a text and in order.
 
@@ -43,11 +44,9 @@ def embed(
         text_column: Column of the text in a table.
         pooling: Mean of all tokens, or the first token; by default what the model was trained with.
         layers: Layers whose mean is taken, from 0 (what goes into the first) or from the end (-1 the last).
-        threads: Threads on the CPU; by default one for each core.
     """
-    heavy("unmask.runtime:use_cpu")(threads)
     heavy("unmask.study.search:check_output")(output)
-    predictor = heavy("unmask.study.search:open_embedder")(model, pooling=pooling, layers=layers)
+    predictor = computing.open(model, task="embedding", columns={"pooling": pooling, "layers": layers})
     texts = heavy("unmask.study.search:read_texts")(file, model, predictor, column=text_column)
     if texts.empty:
         first = texts.table.place(min(texts.empty))
@@ -63,7 +62,7 @@ def search(
     top_k: Count = 5,
     text_column: str | None = None,
     vectors: Path | None = None,
-    threads: int | None = None,
+    computing: Annotated[Computing, Parameter(name="*")] = Computing(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Find the texts of a file that are nearest to each query: cosine, place and text, the nearest first.
@@ -77,15 +76,13 @@ def search(
         top_k: Texts to show for each query.
         text_column: Column of the text in a table.
         vectors: .npz file that keeps the vectors of FILE for the next search; made anew when file or model change.
-        threads: Threads on the CPU; by default one for each core.
         json: Write one JSON object a line.
     """
     if not queries:
         raise UsageError(
             "no-query", "there is nothing to look for", remedy='unmask search "some words" --file FILE ...'
         )
-    heavy("unmask.runtime:use_cpu")(threads)
-    predictor = heavy("unmask.study.search:open_embedder")(model)
+    predictor = computing.open(model, task="embedding")
     texts = heavy("unmask.study.search:read_texts")(file, model, predictor, column=text_column)
     known = heavy("unmask.study.search:cached_vectors")(predictor, texts, vectors, on_progress=progress("texts"))
     found = heavy("unmask.study.search:find")(predictor, queries, known, top_k=top_k)

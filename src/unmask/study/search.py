@@ -37,7 +37,7 @@ class Texts:
     Attributes:
         table: the file's rows; of a .txt file all lines, empty ones too, so that rows and lines stay in step.
         column: that holds them.
-        key: changes when the file, the column, the model or its settings do.
+        key: changes when the file, the column, the model, its settings or its precision do.
         empty: numbers of the lines without a text; their vectors are zeros.
     """
 
@@ -97,7 +97,8 @@ def read_texts(file: Path, folder: Path, predictor: Predictor, *, column: str | 
         raise DataError("no-rows", "the file has no texts", place=file, expected="one text a line")
     weights = [storage.digest(path) for path in sorted(folder.glob("*.safetensors"))]
     settings = predictor.task.settings.model_dump(mode="json")
-    parts = [_LAYOUT, storage.digest(file), named, weights, predictor.task.tokenizer.fingerprint, settings]
+    precision = predictor.engine.precision if predictor.engine else "float32"
+    parts = [_LAYOUT, storage.digest(file), named, weights, predictor.task.tokenizer.fingerprint, settings, precision]
     return Texts(table, named, xxhash.xxh3_128_hexdigest(json.dumps(parts).encode()), frozenset(empty))
 
 

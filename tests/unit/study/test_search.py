@@ -127,18 +127,18 @@ def test_a_text_finds_itself(folder: Path, file: Path) -> None:
 
 
 def test_the_commands(folder: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def run(*words: object) -> str:
+    def run(*words: object) -> tuple[str, str]:
         with pytest.raises(SystemExit) as ended:
             main([*map(str, words), "--model", str(folder), "--threads", "1"])
         told = capsys.readouterr()
         assert ended.value.code == 0, told.err
-        return told.out + told.err
+        return told.out, told.err
 
-    told = run("embed", file, "--output", tmp_path / "v.npz", "--layers", 1, "--layers", -1)
-    assert "11 vectors of 32 numbers" in told
-    assert f"2 of 11 lines are empty and have vectors of zeros, first {file}:4" in told
-    lines = run("search", TEXTS[3], "--file", file, "--top-k", 2, "--vectors", tmp_path / "w.npz").splitlines()
+    out, err = run("embed", file, "--output", tmp_path / "v.npz", "--layers", 1, "--layers", -1)
+    assert "11 vectors of 32 numbers" in out
+    assert f"2 of 11 lines are empty and have vectors of zeros, first {file}:4" in err
+    lines = run("search", TEXTS[3], "--file", file, "--top-k", 2, "--vectors", tmp_path / "w.npz")[0].splitlines()
     assert lines[0] == f"1.0000\t{file}:5\t{TEXTS[3]}"
     assert len(lines) == 2
-    found = [json.loads(line) for line in run("search", "a", "b", "--file", file, "--json").splitlines()]
+    found = [json.loads(line) for line in run("search", "a", "b", "--file", file, "--json")[0].splitlines()]
     assert [one["query"] for one in found] == ["a"] * 5 + ["b"] * 5

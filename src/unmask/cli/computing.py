@@ -1,0 +1,35 @@
+"""What computes the answers: flags that all commands share that open a model."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from unmask.cli import heavy
+from unmask.config import Settings
+
+log = logging.getLogger("unmask")
+
+
+class Computing(Settings):
+    """What computes the answers."""
+
+    engine: str = "auto"
+    """`native` (compiled kernels), `torch`, or `auto`: the fastest one here."""
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """Format of the encoder's products; `auto` is float32, or a faster one that the folder certifies."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads on the CPU; by default one for each core."""
+
+    def open(self, model: Path, **given: Any) -> Any:
+        """A predictor that computes so; says which engine that is.
+
+        Args:
+            model: folder.
+            given: other arguments of `Predictor.load`.
+        """
+        heavy("unmask.runtime:use_cpu")(self.threads)
+        predictor = heavy("unmask.predict:Predictor").load(model, **self.model_dump(), **given)
+        log.info("engine: %s", predictor.engine)
+        return predictor

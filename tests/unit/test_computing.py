@@ -1,0 +1,111 @@
+"""The flags that say what computes, through the real command line."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from unmask.checkpoint import load_model, save_model
+from unmask.cli import app
+from unmask.engine.choice import runs
+from unmask.engine.library import library
+from unmask.predict import Predictor
+from unmask.study.search import open_embedder, read_texts
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tiny.saved(tiny.classifier(), tmp_path / "model")
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(*words: object) -> None:
+    app([str(word) for word in words], exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in tiny.rows_of(tiny.classifier())))
+    return file
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "embed", "search"])
+def test_each_command_computes_as_asked_and_says_so(
+    command: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = rows(tmp_path)
+    words = {
+        "predict": ("a fine film", "--model", folder),
+        "evaluate": (file, "--model", folder),
+        "compare": (folder, folder, "--file", file),
+        "embed": (file, "--model", folder, "--output", tmp_path / "vectors.npy"),
+        "search": ("a film", "--model", folder, "--file", file),
+    }
+    with caplog.at_level(logging.INFO, "unmask"):
+        run(command, *words[command], "--engine", "torch", "--precision", "int8", "--threads", 1)
+    assert "engine: torch int8, 1 threads: as asked" in caplog.messages
+
+
+def test_doctor_lists_engines_and_their_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    run("doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["engines"]["torch"] == ["float32", "bfloat16", "int8"]
+    for precision in ("float32", "bfloat16", "int8"):
+        assert (precision in found["engines"]["native"]) == runs("native", precision, tiny.config())
+    run("doctor")
+    told = capsys.readouterr().out
+    assert "engine torch         float32, bfloat16, int8" in told
+    assert ("compiled kernels     everything is there" in told) == (
+        library() is not None and "int8" in found["engines"]["native"] and "bfloat16" in found["engines"]["native"]
+    )
+
+
+def certified(folder: Path, output: Path) -> Path:
+    """The folder with a certificate for int8 that keeps a product in bfloat16."""
+    model = load_model(folder)
+    save_model(
+        output, config=model.config, state_dict=model.state_dict, tokenizer=model.tokenizer, head=model.head,
+        labels=model.labels, card="", golden=None,
+        meta=model.meta | {"engine": {"int8": {"keep": {"0.down": "bfloat16"}}}},
+    )  # fmt: skip
+    return output
+
+
+def test_a_certificate_holds_for_its_task_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proven = certified(folder, tmp_path / "certified")
+    speeds = {"float32": 1.0, "int8": 2.0}
+    monkeypatch.setattr("unmask.engine.choice._measure", lambda config, one, threads: speeds[one[1]])
+    assert Predictor.load(proven).engine.precision == "int8"  # type: ignore[union-attr]
+    assert Predictor.load(proven, task="embedding").engine.precision == "float32"  # type: ignore[union-attr]
+
+
+def test_a_product_that_was_kept_in_bfloat16_is_exact_where_there_is_none(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = certified(folder, tmp_path / "certified")
+    monkeypatch.setattr("unmask.predict.runs", lambda name, precision, config: precision != "bfloat16")
+    engine = Predictor.load(proven, engine="torch", precision="int8").engine
+    assert engine is not None
+    assert engine.keep == {"0.down": "float32"}
+
+
+def test_vectors_of_another_precision_are_made_anew(folder: Path, tmp_path: Path) -> None:
+    file = rows(tmp_path)
+    exact, lower = (
+        read_texts(file, folder, predictor, column="text").key
+        for predictor in (
+            open_embedder(folder),
+            Predictor.load(folder, task="embedding", engine="torch", precision="int8"),
+        )
+    )
+    assert exact != lower
