@@ -149,6 +149,20 @@ def drop_of(exact: float, score: float, *, higher_is_better: bool = True) -> flo
     return 100 * lost / abs(exact) if exact else float(np.copysign(np.inf, lost))
 
 
+def card_lines(certificates: Sequence[Certificate]) -> list[str]:
+    """The section of a model card about certified precisions."""
+    if not certificates:
+        return []
+    return [
+        "## Precisions",
+        "",
+        "The weights are float32. unmask computes in the fastest of these precisions where nothing else is asked for:",
+        "",
+        *(f"* {one} ({one.engine}, {one.processor})" for one in certificates),
+        "",
+    ]
+
+
 @torch.inference_mode()
 def sensitivities(task: Task, table: Table, precision: str) -> dict[str, float]:
     """How much the last hidden states change when one product alone is computed in a precision.

@@ -39,6 +39,10 @@ COMMANDS = {
     "suite": ("unmask.cli.suite:suite", "Fine-tune and score a model on every set of GLUE, CLUE, SQuAD or your own."),
     "embed": ("unmask.cli.vectors:embed", "Write the vectors of a file of texts."),
     "search": ("unmask.cli.vectors:search", "Find the texts of a file that mean nearly what a query means."),
+    "quantize": (
+        "unmask.cli.compress:quantize",
+        "Prove on labelled rows that a model may be computed in bfloat16 or int8, and write it with the proof.",
+    ),
     "verify": ("unmask.cli.use:verify", "Check a folder's files and, for a model, its parity certificate."),
     "plan": ("unmask.cli.study:plan", "Say which network to pre-train in some hours on this machine."),
     "debug data": ("unmask.cli.data:debug_data", "Look at labelled files: labels, lengths, copies, odd rows."),
