@@ -21,7 +21,7 @@ from unmask.tasks.base import Prediction, Task
 from unmask.tokenizer.train import train as train_tokenizer
 from unmask.train.answers import look_at
 from unmask.train.collapse import why_collapsed
-from unmask.train.finish import write_model
+from unmask.train.finish import certify_model, write_model
 from unmask.train.fit import Trainer
 from unmask.train.job import Job, read_job
 from unmask.train.lora import choose_trained, merge
@@ -306,6 +306,7 @@ class _Finetuning:
             collapsed = self._why_collapsed(trainer.step, scores[metric], result.predictions, dev)
             found = look_at(task, result.predictions, dev.rows)
             write_predictions(self.run.folder / PREDICTIONS, task, result.predictions, dev)
+        certificates = certify_model(task, dev) if dev is not None and self.settings.certify else []
         self.run.log(
             "final",
             step=trainer.step,
@@ -316,10 +317,12 @@ class _Finetuning:
             scored_on="folds" if dev is None else "dev",
             fitted=fitted,
             collapsed=collapsed,
+            precisions={one.precision: one.to_json() | {"is_passed": one.is_passed} for one in certificates},
         )
         write_report(self.run, "Fine-tuning", scores, found)
         fingerprint = storage.digest(self.job.train.path)
-        write_model(self.run, task, self.settings, {self.job.train.path.name: fingerprint})
+        data = {self.job.train.path.name: fingerprint}
+        write_model(self.run, task, self.settings, data, certificates=certificates)
 
     def _why_collapsed(self, step: int, score: float, answers: Sequence[Prediction], dev: Table) -> str | None:
         """Say it aloud too."""

@@ -1,16 +1,25 @@
 """The end of a run: the model folder with its certificate and its card."""
 
 import json
+import logging
 import platform
+import time
+from collections.abc import Sequence
 from typing import Any
 
+from unmask.certify import PRECISIONS, Certificate, card_lines, certify
 from unmask.checkpoint import save_model
 from unmask.config import Settings
-from unmask.golden import make_golden
+from unmask.data.rows import Table
+from unmask.engine.choice import runs
+from unmask.golden import make_golden, with_precisions
 from unmask.runtime import machine
 from unmask.tasks.base import Task
 from unmask.train.run import Run, clock
 
+log = logging.getLogger("unmask")
+
+CERTIFIED_ROWS = 100  # fewer do not show half a point
 _SCORED_ON = {
     "corpus": "On the held-out part of the corpus:",
     "dev": "On the dev rows, which also chose the epoch:",
@@ -32,7 +41,32 @@ _PIPELINES = {
 }
 
 
-def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> None:
+def certify_model(task: Task, dev: Table) -> list[Certificate]:
+    """Measure on the dev rows which lower precisions of the compiled kernels lose too little to matter; say it aloud.
+
+    Where they do not run here, or there are too few rows, nothing is measured.
+
+    Args:
+        task: on the CPU, with the weights to keep.
+        dev: labelled rows.
+
+    Returns:
+        One certificate for each precision that was measured, passed or not.
+    """
+    there = [one for one in PRECISIONS if runs("native", one, task.config)]
+    if not there or len(dev.rows) < CERTIFIED_ROWS:
+        return []
+    start = time.perf_counter()
+    found = certify(task, dev, there, engine="native", has_search=False)
+    log.info("precisions measured on the dev rows in %.1f s:", time.perf_counter() - start)
+    for one in found:
+        log.info("%s%s", one, "" if one.is_passed else "; not certified")
+    return found
+
+
+def write_model(
+    run: Run, task: Task, settings: Settings, data: dict[str, str], *, certificates: Sequence[Certificate] = ()
+) -> None:
     """Write `RUN/model`, whole or not at all.
 
     Args:
@@ -40,8 +74,12 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
         task: with the weights to keep.
         settings: of the run, for the card.
         data: names and fingerprints of what the model was trained on.
+        certificates: of lower precisions; those that have passed are kept.
     """
     task = task.cpu().eval()
+    passed = {one.precision: one for one in certificates if one.is_passed}
+    engine = {"engine": {name: one.to_json() for name, one in passed.items()}} if passed else {}
+    lower = {name: one.golden for name, one in passed.items()}
     save_model(
         run.model,
         config=task.config,
@@ -52,14 +90,15 @@ def write_model(run: Run, task: Task, settings: Settings, data: dict[str, str]) 
         meta={
             "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
             "data": data,
+            **engine,
         },
-        card=_card(run, task, settings, data),
-        golden=make_golden(task),
+        card=_card(run, task, settings, data, list(passed.values())),
+        golden=with_precisions(make_golden(task), lower) if lower else make_golden(task),
         problem_type=task.problem_type,
     )
 
 
-def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str:
+def _card(run: Run, task: Task, settings: Settings, data: dict[str, str], certificates: Sequence[Certificate]) -> str:
     steps = run.events("step")
     final = run.events("final")[-1]
     scores = {name: value for name, value in final["scores"].items() if isinstance(value, int | float)}
@@ -107,6 +146,7 @@ def _card(run: Run, task: Task, settings: Settings, data: dict[str, str]) -> str
         json.dumps(settings.model_dump(mode="json"), indent=1),
         "```",
         "",
+        *card_lines(certificates),
         "## Limits",
         "",
         "The scores hold for text like the evaluated rows. No test of bias or of other domains was made.",

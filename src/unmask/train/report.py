@@ -30,6 +30,7 @@ def write_report(run: Run, title: str, scores: dict[str, Any], answers: Answers 
         f"<h1>{pages.escaped(heading)}</h1>",
         *_scores(run, scores),
         *_classes(scores),
+        *_precisions(run),
         *(_answers(answers) if answers is not None else ()),
         *_curves(run),
         *_spikes(run),
@@ -51,6 +52,26 @@ def _scores(run: Run, scores: dict[str, Any]) -> Iterator[str]:
         yield "<h2>Scores</h2>"
         yield from (f"<p>{pages.escaped(scored_on(final))}</p>" for final in run.events("final")[-1:])
         yield pages.table(rows)
+
+
+def _precisions(run: Run) -> Iterator[str]:
+    """What lower precisions lose on the dev rows."""
+    measured = [one for final in run.events("final")[-1:] for one in final.get("precisions", {}).values()]
+    rows = [
+        (
+            one["precision"],
+            one["score"],
+            one["exact_score"],
+            f"{one['drop']:.2f} of {one['max_drop']:g}",
+            "" if one["agreement"] is None else f"{one['agreement']:.2%}",
+            "certified" if one["is_passed"] else "not certified",
+        )
+        for one in measured
+    ]
+    if rows:
+        yield "<h2>Lower precisions</h2>"
+        yield f"<p>{pages.escaped(measured[0]['metric'])} on the dev rows, by the engine {measured[0]['engine']}:</p>"
+        yield pages.table(rows, ("precision", "score", "exact", "lost", "same answers", ""))
 
 
 def _classes(scores: dict[str, Any]) -> Iterator[str]:

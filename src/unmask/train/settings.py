@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
 from unmask.config import Settings
@@ -219,6 +220,8 @@ class FinetuneSettings(Settings):
     """Keep the embeddings and so many of the lowest layers as they are; 0 keeps the embeddings alone."""
     freeze_encoder: bool = False
     """Train the head alone."""
+    certify: Annotated[bool, Parameter(negative="--no-certify")] = True
+    """Measure on the dev rows, if there are 100 or more, in which lower precisions the model may be computed."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the task itself, such as `--options.stride 128`; docs/reference/settings.md lists them by task."""
     data: ColumnSettings = ColumnSettings()
