@@ -19,7 +19,7 @@ FORBIDDEN = {
     r"(?i)\bsessions?\b": "the work on the project, not the project",
 }
 # Words of the libraries that hold a forbidden one.
-ALLOWED = re.compile(r"scope=\"session\"|InferenceSession|SessionOptions|start_new_session")
+ALLOWED = re.compile(r"scope=\"session\"|InferenceSession|SessionOptions|session\.intra_op|start_new_session")
 
 
 def tracked() -> list[str]:

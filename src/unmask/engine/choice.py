@@ -13,8 +13,11 @@ import numpy as np
 import torch
 
 from unmask.data.batching import positions_of
+from unmask.engine import onnx_graph, onnx_run
 from unmask.engine.library import library
 from unmask.engine.native import NativeEncoder
+from unmask.engine.onnx import PRECISIONS as ONNX_PRECISIONS
+from unmask.engine.onnx import OnnxEncoder
 from unmask.engine.portable import change_products
 from unmask.errors import ResourceError, UsageError
 from unmask.model.config import EncoderConfig
@@ -25,9 +28,9 @@ from unmask.tasks.base import Task
 
 log = logging.getLogger("unmask")
 
-Name = Literal["auto", "native", "torch"]
+Name = Literal["auto", "native", "onnx", "torch"]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
-NAMES: tuple[Name, ...] = ("native", "torch")
+NAMES: tuple[Name, ...] = ("native", "onnx", "torch")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 _LENGTHS = (64, 48, 40, 32, 24, 16, 12, 8) * 4  # tokens of the texts that engines are measured on
 
@@ -37,7 +40,7 @@ class Engine:
     """How a model's encoder is computed.
 
     Attributes:
-        name: `native` (kernels of our own) or `torch` (torch's operators).
+        name: `native` (kernels of our own), `onnx` (onnxruntime) or `torch` (torch's operators).
         precision: format of the products: float32, bfloat16 or int8.
         threads: of one pass.
         note: why this one.
@@ -70,7 +73,7 @@ def choose(
 
     Args:
         config: shape of the network.
-        name: `auto`, `native` or `torch`.
+        name: `auto`, `native`, `onnx` or `torch`.
         precision: `auto`, `float32`, `bfloat16` or `int8`.
         certified: precisions whose accuracy has been measured for this model and found good.
         threads: of one pass; by default as many as torch has.
@@ -89,11 +92,11 @@ def choose(
     if not options:
         raise ResourceError(
             "no-engine",
-            f"the engine '{name}' cannot compute in {precision} on this processor: {why_not()}",
+            f"the engine '{name}' cannot compute in {precision} here: {why_not(name)}",
             remedy="take --engine auto --precision auto",
         )
     if ("native", "float32") in options:
-        options = [one for one in options if one != ("torch", "float32")]
+        options = [one for one in options if one == ("native", "float32") or one[1] != "float32"]
     if len(options) == 1:
         return Engine(*options[0], threads, "as asked" if "auto" not in (name, precision) else "exact")
     speeds = _speeds(config, options, threads)
@@ -106,12 +109,16 @@ def runs(name: str, precision: str, config: EncoderConfig) -> bool:
     """Whether an engine can compute a network in a precision here."""
     if name == "torch":
         return True
+    if name == "onnx":
+        return onnx_graph.is_installed() and onnx_run.is_installed() and precision in ONNX_PRECISIONS
     found = library()
     return found is not None and found.runs(precision)
 
 
-def why_not() -> str:
-    """What the compiled kernels lack here, in words."""
+def why_not(name: str = "native") -> str:
+    """What the compiled kernels or onnxruntime lack here, in words."""
+    if name == "onnx":
+        return f"it computes in {' and '.join(ONNX_PRECISIONS)}, if it is installed: pip install 'unmask[onnx]'"
     found = library()
     if found is None:
         return "its kernels were not compiled, or the processor has no AVX-512"
@@ -128,6 +135,11 @@ def install(task: Task, engine: Engine) -> None:
     encoder = task.encoder
     if engine.name == "torch":
         change_products(encoder, engine.precision, keep=engine.keep)
+        return
+    if engine.name == "onnx":
+        task.encoder = OnnxEncoder(  # type: ignore[assignment]
+            encoder, engine.precision, threads=engine.threads, keep=engine.keep, has_states=task.reads_all_layers
+        )
         return
     found = library()
     if found is None:
@@ -147,7 +159,7 @@ def _speeds(config: EncoderConfig, options: Sequence[tuple[str, str]], threads: 
     place = cache_folder() / "engines.json"
     shape = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
     prefix = f"{processor()} {torch.__version__} {threads} {shape}"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError):  # none yet, not readable, or not of this network
         stored = json.loads(place.read_text("utf-8"))
         return {one: float(stored[f"{prefix} {one}"]) for one in options}
     found = {one: _measure(config, one, threads) for one in options}
@@ -167,7 +179,9 @@ def _measure(config: EncoderConfig, option: tuple[str, str], threads: int, repea
     encoder = Encoder(small).eval()
     encoder.init_weights(0)
     found = library()
-    if name == "native" and found is not None:
+    if name == "onnx":
+        encoder = OnnxEncoder(encoder, precision, threads=threads)  # type: ignore[assignment]
+    elif name == "native" and found is not None:
         encoder = NativeEncoder(encoder, found, precision, threads=threads)  # type: ignore[assignment]
     else:
         change_products(encoder, precision)

@@ -301,6 +301,11 @@ class Task(nn.Module, ABC):
         """What transformers calls the loss of this task, where it has several for one head."""
         return None
 
+    @property
+    def reads_all_layers(self) -> bool:
+        """Whether it reads the output of other layers than the last."""
+        return False
+
     def example(self, text: str) -> Row:
         """A row that asks this task about a text."""
         return dict.fromkeys(self.text_columns, text)

@@ -235,11 +235,11 @@ class Embedding(Task):
     def forward(self, batch: Batch) -> Tensor:
         """The vector of each window, (B, D) float32, not normalized."""
         is_mean = self.settings.pooling == "mean"
-        if self._is_last_alone:
-            hidden = self.encoded(batch, None if is_mean else self.needed(batch))
-        else:
+        if self.reads_all_layers:
             hidden = mixed_states(self, batch, self.settings.layers)
             hidden = hidden if is_mean else hidden[self.needed(batch)]
+        else:
+            hidden = self.encoded(batch, None if is_mean else self.needed(batch))
         return mean_of_texts(hidden.float(), batch) if is_mean else hidden.float()
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -335,8 +335,9 @@ class Embedding(Task):
         ]
 
     @property
-    def _is_last_alone(self) -> bool:
-        return self.settings.layers in ((-1,), (self.config.num_hidden_layers,))
+    def reads_all_layers(self) -> bool:
+        """Whether other layers than the last are pooled."""
+        return self.settings.layers not in ((-1,), (self.config.num_hidden_layers,))
 
     def _parts(self, *, is_training: bool) -> tuple[str, ...]:
         """Columns of the texts of a row, in the order of their vectors."""

@@ -7,10 +7,11 @@ import pytest
 
 from tests import tiny
 from unmask.checkpoint import load_model, save_model
-from unmask.engine import choice
-from unmask.engine.choice import Engine, choose
+from unmask.engine import choice, onnx_run
+from unmask.engine.choice import Engine, choose, runs
 from unmask.engine.library import library
 from unmask.engine.native import NativeEncoder
+from unmask.engine.onnx import OnnxEncoder
 from unmask.errors import ResourceError, UsageError
 from unmask.predict import Predictor
 
@@ -27,8 +28,10 @@ def has_kernels() -> bool:
 
 def test_without_a_certificate_float32_is_taken(cache: Path) -> None:
     engine = choose(tiny.config())
-    assert (engine.name, engine.precision, engine.note) == ("native" if has_kernels() else "torch", "float32", "exact")
-    assert not cache.exists(), "nothing had to be measured"
+    assert engine.precision == "float32"
+    if has_kernels():
+        assert (engine.name, engine.note) == ("native", "exact")
+        assert not cache.exists(), "nothing had to be measured"
 
 
 def test_certified_precisions_are_measured_once(cache: Path) -> None:
@@ -41,6 +44,8 @@ def test_certified_precisions_are_measured_once(cache: Path) -> None:
     cache.write_text(json.dumps(slowest))
     again = choose(shape, certified=("int8",), threads=1)
     assert again.precision == "int8", "the stored speeds decide"
+    choose(tiny.config(hidden_size=128), certified=("int8",), threads=1)
+    assert len(json.loads(cache.read_text())) == 2 * len(stored), "another shape is measured anew"
 
 
 def test_a_cache_that_cannot_be_read_or_written_is_no_hindrance(cache: Path) -> None:
@@ -59,9 +64,38 @@ def test_what_is_asked_for_is_taken() -> None:
 
 def test_a_processor_without_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "library", lambda: None)
-    assert choose(tiny.config()).name == "torch"
+    assert choose(tiny.config()).precision == "float32"
+    assert choose(tiny.config(), name="torch").name == "torch"
     with pytest.raises(ResourceError, match="not compiled"):
         choose(tiny.config(), name="native")
+
+
+@pytest.mark.skipif(not runs("onnx", "float32", tiny.config()), reason="the extra `onnx` is not installed")
+def test_onnxruntime_takes_the_place_of_the_network(tmp_path: Path) -> None:
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    predictor = Predictor.load(folder, engine="onnx", precision="int8", threads=1)
+    assert predictor.engine == Engine("onnx", "int8", 1, "as asked")
+    assert isinstance(predictor.task.encoder, OnnxEncoder)
+    with pytest.raises(ResourceError, match="float32 and int8"):
+        choose(tiny.config(), name="onnx", precision="bfloat16")
+
+
+@pytest.mark.skipif(not runs("onnx", "float32", tiny.config()), reason="the extra `onnx` is not installed")
+def test_vectors_of_several_layers_are_computed_by_onnxruntime_too(tmp_path: Path) -> None:
+    folder = tiny.saved(tiny.embedder(), tmp_path / "model")
+    found, exact = (
+        Predictor.load(folder, options={"layers": (0, -1)}, engine=name, threads=1)(["a fine film"])[0].vector
+        for name in ("onnx", "torch")
+    )
+    assert found == pytest.approx(exact, abs=1e-5)
+    assert found != pytest.approx(Predictor.load(folder)(["a fine film"])[0].vector, abs=1e-3)
+
+
+def test_an_engine_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_run, "onnxruntime", None)
+    assert choose(tiny.config(), certified=("int8",), threads=1).name != "onnx"
+    with pytest.raises(ResourceError, match=r"unmask\[onnx\]"):
+        choose(tiny.config(), name="onnx")
 
 
 def test_a_folder_that_certifies_int8_is_opened_with_it(tmp_path: Path) -> None:
