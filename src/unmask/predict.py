@@ -1,5 +1,6 @@
 """The door that users enter by: texts in, plain dataclasses out. Evaluation and serving go through it too."""
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, install, runs
 from unmask.errors import ArtefactError, DataError
-from unmask.runtime import Machine
+from unmask.runtime import Machine, page_out, trim_heap
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 
@@ -84,6 +85,9 @@ class Predictor:
         there = {name: kind if runs(chosen.name, kind, model.config) else "float32" for name, kind in kept.items()}
         made.engine = replace(chosen, keep=there)
         install(made.task, made.engine)
+        page_out(model.state_dict.values())
+        del model
+        trim_heap()
         return made
 
     def __call__(self, texts: Sequence[Texts]) -> list[Any]:
@@ -193,9 +197,11 @@ def build_task(
     values = {name: value for name, value in known.items() if name in kind.settings_class.model_fields}
     if stored.get("name") in (None, wanted):
         values |= stored.get("settings", {})
-    task = kind(
-        model.config, model.tokenizer, resolve(kind.settings_class, values, dict(options or {}), place="options")
-    )
+    settings = resolve(kind.settings_class, values, dict(options or {}), place="options")
+    # Weights are taken as they lie in the file, mapped into memory: drawing random ones and copying costs a second and
+    # the model's size. A task from outside may keep tensors of its own, which need real memory.
+    with torch.device("meta") if wanted in TASKS else contextlib.nullcontext():
+        task = kind(model.config, model.tokenizer, settings)
     absent = task.load_weights(model)
     if absent:
         raise ArtefactError(

@@ -4,13 +4,14 @@ import contextlib
 import ctypes
 import functools
 import logging
+import mmap
 import os
 import platform
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ log = logging.getLogger("unmask")
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_MADV_PAGEOUT = 21  # never changes what stands there, unlike MADV_DONTNEED
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,22 @@ def cache_folder() -> Path:
     """Where things are kept that can be made again: $XDG_CACHE_HOME or ~/.cache; it may not exist."""
     named = os.environ.get("XDG_CACHE_HOME")
     return Path(named or "~/.cache").expanduser() / "unmask"
+
+
+def page_out(tensors: Iterable[torch.Tensor]) -> None:
+    """Tell the system that these are not needed soon: parts of a mapped file then take no memory until read again."""
+    advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    page = mmap.PAGESIZE
+    for tensor in tensors if advise is not None else ():
+        start = tensor.data_ptr() // page * page
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(tensor.data_ptr() + tensor.nbytes - start), _MADV_PAGEOUT)
+
+
+def trim_heap() -> None:
+    """Give memory that was freed back to the system, where glibc kept it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def rank() -> int:

@@ -6,7 +6,7 @@ from torch import nn
 
 from unmask.model.attention import attend
 from unmask.model.config import EncoderConfig
-from unmask.model.layers import Dropper, LayerNorm, Linear, add_norm, compute_dtype, dropout, init_weights
+from unmask.model.layers import Dropper, Embedding, LayerNorm, Linear, add_norm, compute_dtype, dropout, init_weights
 from unmask.model.layout import Layout
 
 
@@ -15,9 +15,9 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = nn.Embedding(config.num_positions, config.hidden_size)
-        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.word = Embedding(config.vocab_size, config.hidden_size)
+        self.position = Embedding(config.num_positions, config.hidden_size)
+        self.token_type = Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(

@@ -14,13 +14,32 @@ _LEVELS = 1 << 16  # a dropout decision takes 16 random bits
 class Linear(nn.Linear):
     """A linear layer that casts its fp32 weights to the format of its input."""
 
+    def reset_parameters(self) -> None:
+        """Draw random weights, but for a layer without memory, whose weights are put into it later."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
         return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
 
 
+class Embedding(nn.Embedding):
+    """A table of vectors."""
+
+    def reset_parameters(self) -> None:
+        """Draw random vectors, but for a table without memory."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class LayerNorm(nn.LayerNorm):
     """A LayerNorm with fp32 weights and statistics, whatever the format of its input."""
+
+    def reset_parameters(self) -> None:
+        """Set weights to 1 and biases to 0, but for a layer without memory."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., D) to (..., D)."""

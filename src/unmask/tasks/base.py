@@ -9,8 +9,8 @@ prediction, its head and these methods.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,60 +20,21 @@ from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features, pack
 from unmask.data.rows import Form, Table
-from unmask.errors import DataError, UsageError
+from unmask.errors import UsageError
 from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
+from unmask.tasks.rows import Mark as Mark
+from unmask.tasks.rows import Mistake as Mistake
+from unmask.tasks.rows import Place as Place
+from unmask.tasks.rows import Prediction as Prediction
+from unmask.tasks.rows import Row as Row
+from unmask.tasks.rows import cell_of as cell_of
+from unmask.tasks.rows import row_number as row_number
+from unmask.tasks.rows import text_columns
+from unmask.tasks.rows import text_of as text_of
 from unmask.tokenizer.load import Tokenizer
-
-Row = Mapping[str, Any]
-Place = Callable[[int], object]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a task answers about one row; each task has its own fields."""
-
-    def summary(self) -> str:
-        """The answer as one line for a terminal, or a few."""
-        return "\t".join(str(value) for value in asdict(self).values())
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A stretch of a text to be shown in colour.
-
-    Attributes:
-        start: first character.
-        end: character behind the last one.
-        label: what it is called.
-        is_gold: whether it is from the labelled file, not from the model.
-    """
-
-    start: int
-    end: int
-    label: str
-    is_gold: bool
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer, for reports.
-
-    Attributes:
-        text: what was asked.
-        label: the right answer.
-        answer: the given one.
-        score: how sure the model was, or how wrong; the greatest ones are shown first.
-        marks: stretches of the text that were or should have been found.
-    """
-
-    text: str
-    label: str
-    answer: str
-    score: float
-    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,11 +61,6 @@ class Fitted:
 
     settings: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
-
-
-def row_number(index: int) -> str:
-    """The place of a row that came from no file."""
-    return f"text {index + 1}"
 
 
 class Task(nn.Module, ABC):
@@ -155,7 +111,7 @@ class Task(nn.Module, ABC):
     @classmethod
     def texts(cls, row: Row, settings: Settings) -> list[str]:
         """All texts of a row, for training a tokenizer and for finding the same row twice."""
-        return [row[name] for name in _text_columns(settings)]
+        return [row[name] for name in text_columns(settings)]
 
     @classmethod
     def stratum(cls, row: Row, settings: Settings) -> str:
@@ -283,7 +239,7 @@ class Task(nn.Module, ABC):
     @property
     def text_columns(self) -> tuple[str, ...]:
         """Columns of a row that hold its texts, in order."""
-        return _text_columns(self.settings)
+        return text_columns(self.settings)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -353,53 +309,13 @@ class Task(nn.Module, ABC):
             is_pooler = "head.dense.weight" in model.state_dict and "head.out.weight" in model.missing
             kept += ("head.",) if is_pooler or model.labels == self.labels else ()
         given = {name: value for name, value in model.state_dict.items() if name.startswith(kept)}
-        return sorted(self.load_state_dict(given, strict=False).missing_keys)
+        return sorted(self.take(given).missing_keys)
 
-
-def _text_columns(settings: Settings) -> tuple[str, ...]:
-    names = (getattr(settings, name, None) for name in ("text_column", "pair_column"))
-    return tuple(name for name in names if name is not None)
+    def take(self, weights: Mapping[str, Tensor]) -> Any:
+        """Copy weights into the parameters; made on the device "meta", without memory, they become these tensors."""
+        return self.load_state_dict(weights, strict=False, assign=next(self.parameters()).is_meta)
 
 
 def first_tokens(batch: Batch) -> Tensor:
     """Places of the first token of each text of a batch, (B,) int64."""
     return from_numpy(batch.cu_seqlens[:-1].astype("int64")).to(batch.input_ids.device)
-
-
-def cell_of(row: Row, column: str, where: object) -> Any:
-    """What stands in a column of a row.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    if column not in row:
-        raise DataError(
-            "missing-column",
-            f"there is no column '{column}'",
-            place=where,
-            expected=f"one of the columns {', '.join(row)}",
-            remedy="name the file's column: --text-column NAME, --pair-column NAME, --label-column NAME",
-        )
-    return row[column]
-
-
-def text_of(row: Row, column: str, where: object) -> str:
-    """The text in a column of a row.
-
-    Raises:
-        DataError: there is no such column, it holds a list, or nothing but white space.
-    """
-    text = cell_of(row, column, where)
-    if not isinstance(text, str):
-        raise DataError(
-            "not-a-text",
-            f"column '{column}' holds several values where one is wanted",
-            place=where,
-            value=text,
-            remedy="give one; or, for rows with several labels: --options.multi_label true",
-        )
-    if not text.strip():
-        raise DataError(
-            "empty-text", f"the text in column '{column}' is empty", place=where, remedy="fill it or remove the row"
-        )
-    return text

@@ -231,7 +231,7 @@ class Seq2Seq(Task):
         kept = ("encoder.", "head.") if model.head == self.head_name else ("encoder.",)
         given = {name: value for name, value in model.state_dict.items() if name.startswith(kept)}
         has_decoder = any(name.startswith("head.layers.") for name in given)
-        found = self.load_state_dict(given, strict=False)
+        found = self.take(given)
         fresh = set(found.missing_keys)
         if has_decoder and (fresh or found.unexpected_keys):
             depth = sum(name.endswith("cross_query.weight") for name in given)
