@@ -115,8 +115,10 @@ def cache_folder() -> Path:
 def page_out(tensors: Iterable[torch.Tensor]) -> None:
     """Tell the system that these are not needed soon: parts of a mapped file then take no memory until read again."""
     advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    if advise is None:
+        return
     page = mmap.PAGESIZE
-    for tensor in tensors if advise is not None else ():
+    for tensor in tensors:
         start = tensor.data_ptr() // page * page
         advise(ctypes.c_void_p(start), ctypes.c_size_t(tensor.data_ptr() + tensor.nbytes - start), _MADV_PAGEOUT)
 
