@@ -7,6 +7,7 @@ and the certificate says that it was tried.
 import contextlib
 import copy
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import version
@@ -31,6 +32,7 @@ log = logging.getLogger("unmask")
 PRECISIONS = ("bfloat16", "int8")
 MAX_DROP = 0.5
 _SAMPLE_TOKENS = 2048  # of the dev rows on which each product is tried alone
+_SECTION = re.compile(r"\n## Precisions\n.*?(?=\n## |\Z)", re.DOTALL)
 _LIBRARIES = ("unmask", "torch", "numpy")
 # Of the greatest exact logit: kernels of one precision differ that much between processors.
 _KERNELS_DIFFER = 0.02
@@ -161,6 +163,11 @@ def card_lines(certificates: Sequence[Certificate]) -> list[str]:
         *(f"* {one} ({one.engine}, {one.processor})" for one in certificates),
         "",
     ]
+
+
+def without_precisions(card: str) -> str:
+    """A model card without that section, as for other weights or other certificates."""
+    return _SECTION.sub("", card).rstrip()
 
 
 @torch.inference_mode()

@@ -4,18 +4,15 @@ The weights in the folder stay float32, so that transformers opens it too: they 
 is new is the certificate, by which `Predictor.load` takes the lower precision by itself where it is faster.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
-from unmask.certify import MAX_DROP, Certificate, card_lines, certify
+from unmask.certify import MAX_DROP, Certificate, card_lines, certify, without_precisions
 from unmask.checkpoint import Model, load_model, save_model
 from unmask.data.rows import Table
 from unmask.errors import NumericError, UsageError
 from unmask.golden import make_golden, with_precisions
 from unmask.tasks.base import Task
-
-_SECTION = re.compile(r"\n## Precisions\n.*?(?=\n## |\Z)", re.DOTALL)
 
 
 def quantize(
@@ -97,4 +94,4 @@ def _card(folder: Path, engine: dict[str, Any]) -> str:
     readme = folder / "README.md"
     old = readme.read_text("utf-8", errors="replace").rstrip() if readme.is_file() else f"# {folder.resolve().name}"
     told = card_lines([Certificate(**one, golden={}) for one in engine.values()])
-    return "\n".join([_SECTION.sub("", old).rstrip(), "", *told])
+    return "\n".join([without_precisions(old), "", *told])

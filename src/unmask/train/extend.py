@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unmask.certify import without_precisions
 from unmask.checkpoint import Model, load_model, save_model
 from unmask.data.files import expand, read_documents, unpacked_bytes
 from unmask.errors import UsageError
@@ -64,7 +65,8 @@ def extend_model(
         config=old.config.model_copy(update={"vocab_size": rows}),
         state_dict=state_dict,
         tokenizer=tokenizer,
-        meta=old.meta | {"extension": _note(report, paths)},
+        meta={name: value for name, value in old.meta.items() if name != "engine"}  # certified for the old pieces
+        | {"extension": _note(report, paths)},
     )
     if old.unused:
         log.info("left out, for they belong to no part of this network: %s", ", ".join(old.unused[:5]))
@@ -108,4 +110,4 @@ def _card(model: Path, report: ExtensionReport) -> str:
         "Pieces for a new language or field were added, each with the mean of the rows of its former pieces. "
         "They were not trained yet: go on with pre-training before you use them."
     )
-    return "\n".join([old, "", "## Added pieces", "", told, "", *lines, ""])
+    return "\n".join([without_precisions(old), "", "## Added pieces", "", told, "", *lines, ""])

@@ -11,6 +11,8 @@ from tests.unit.tokenizer.samples import bert_folder
 from unmask import golden
 from unmask.checkpoint import load_model
 from unmask.cli import main
+from unmask.compress.quantize import quantize
+from unmask.data.rows import Table
 from unmask.errors import UsageError
 from unmask.predict import Predictor
 from unmask.tokenizer.load import Tokenizer
@@ -93,6 +95,19 @@ def test_a_classifier_keeps_its_answers(text: Path, tmp_path: Path) -> None:
     extend_model([text], model=tmp_path / "old", output=tmp_path / "new", num_pieces=5)
     old, new = (Predictor.load(tmp_path / name)(list(tiny.GOOD)) for name in ("old", "new"))
     assert [one.label for one in old] == [one.label for one in new]
+
+
+def test_certificates_of_the_old_pieces_are_left_behind(text: Path, tmp_path: Path) -> None:
+    task = tiny.classifier()
+    rows = tiny.rows_of(task)
+    dev = Table(tmp_path / "dev", ("text", "label"), rows, list(range(1, len(rows) + 1)))
+    folder = tiny.saved(task, tmp_path / "model")
+    quantize(folder, task, dev, tmp_path / "old", max_drop=100, engine="torch", threads=1)
+    extend_model([text], model=tmp_path / "old", output=tmp_path / "new", num_pieces=20)
+    assert "engine" in load_model(tmp_path / "old").meta
+    assert "engine" not in load_model(tmp_path / "new").meta
+    assert "## Precisions" in (tmp_path / "old" / "README.md").read_text()
+    assert "## Precisions" not in (tmp_path / "new" / "README.md").read_text()
 
 
 def test_what_is_refused(text: Path, tmp_path: Path) -> None:
