@@ -218,7 +218,8 @@ class _Gate:
             return found
         log.info("%s", found)
         order = sensitivities(self.task, self.table, engine.precision)
-        finer = "bfloat16" if engine.precision == "int8" and runs("native", "bfloat16", self.task.config) else "float32"
+        has_finer = engine.precision == "int8" and runs(engine.name, "bfloat16", self.task.config)
+        finer = "bfloat16" if has_finer else "float32"
         for number in range(1, len(order)):
             kept = dict.fromkeys(list(order)[:number], finer)
             found = self.measure(replace(engine, keep=kept))
