@@ -2,12 +2,14 @@
 
 import functools
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
+from unmask.cli import main
 from unmask.errors import DataError
 from unmask.predict import Predictor
 from unmask.stream import Placed, stream
@@ -22,6 +24,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def placed(texts: list[str]) -> Iterator[Placed]:
     return ((f"file:{number}", {"text": text}) for number, text in enumerate(texts, 1))
+
+
+def run(command: list[str]) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    return int(caught.value.code or 0)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -52,3 +60,22 @@ def test_an_endless_source_is_read_no_further_than_needed(folder: Path) -> None:
     answers = stream(source, Predictor.load(folder, threads=1), chunk=16)
     assert len(list(itertools.islice(answers, 20))) == 20
     assert next(taken) <= 48
+
+
+def test_the_command_line_answers_in_processes_and_names_the_bad_line(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    command = ["predict", "--file", str(rows), "--model", str(folder), "--json"]
+    assert run(command) == 0
+    one = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert run([*command, "--processes", "2"]) == 0
+    two = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [row["label"] for row in two] == [row["label"] for row in one]
+    assert len(two) == len(TEXTS)
+    rows.write_text(rows.read_text() + '{"text": " "}\n')
+    assert run(command) == 3
+    said = capfd.readouterr()
+    assert len(said.out.splitlines()) == len(TEXTS)
+    assert f"rows.jsonl:{len(TEXTS) + 1}" in said.err

@@ -1,21 +1,26 @@
 """Commands that use a model."""
 
-import itertools
+import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from pydantic import Field
 
 from unmask.cli import heavy, say
 from unmask.cli.computing import Computing
 from unmask.config import Settings
-from unmask.errors import DataError, UnmaskError, UsageError
+from unmask.errors import DataError, UsageError
 
-_CHUNK = 1024
+log = logging.getLogger("unmask")
+
+_TELL_SECONDS = 5.0
 
 
 class Asked(Settings):
@@ -51,6 +56,11 @@ class Asked(Settings):
         candidates = {} if self.labels is None else {"candidate_labels": self.labels}
         return {"task": self.task, "columns": columns, "options": self.options | candidates}
 
+    def share(self, processes: int) -> "Asked":
+        """The same for each of several processes, which share the cores."""
+        threads = self.computing.threads or max(1, heavy("unmask.runtime:cpu_cores")() // processes)
+        return self.model_copy(update={"computing": self.computing.model_copy(update={"threads": threads})})
+
     def open(self, model: Path, **columns: str | None) -> Any:
         """A predictor that answers this."""
         return self.computing.open(model, **self.changes(**columns))
@@ -62,24 +72,28 @@ def predict(
     pair: list[str] | None = None,
     file: Path | None = None,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
+    processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     json: bool = False,
 ) -> None:
     """Answer for texts: classes, or what stands behind a mask.
 
-    Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them.
+    Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them. Texts and
+    JSON lines are answered as they are read, in constant memory.
 
     Args:
         texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
         model: Model folder.
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
+        processes: Processes that share the rows out, for many rows and a small model; each holds the model.
         json: Write one JSON object a line.
     """
     predictor = asked.open(model)
-    rows = _rows(predictor.task, texts, pair or [], file, asked.names)
-    while chunk := list(itertools.islice(rows, _CHUNK)):
-        for (_, row), answer in zip(chunk, _answers(predictor, chunk), strict=False):
-            say(_record(row, answer) if json else _line(predictor.task.text_columns, row, answer))
+    task = predictor.task
+    rows = _rows(task, texts, pair or [], file, asked.names)
+    source = predictor if processes == 1 else partial(asked.share(processes).open, model)
+    for (_, row), answer in _told(heavy("unmask.stream:stream")(rows, source, processes=processes)):
+        say(_record(row, answer) if json else _line(task.text_columns, row, answer))
 
 
 def evaluate(
@@ -158,16 +172,15 @@ def verify(folder: Path, *, json: bool = False) -> None:
 Placed = tuple[object, dict[str, Any]]
 
 
-def _answers(predictor: Any, chunk: list[Placed]) -> Iterator[Any]:
-    """Answers of a chunk; those before a bad row are given before its error is raised."""
-    places = [place for place, _ in chunk]
-    rows = [row for _, row in chunk]
-    try:
-        yield from predictor.predict_rows(rows, place=places.__getitem__)
-    except UnmaskError as error:
-        if error.details["place"] in places:
-            yield from predictor.predict_rows(rows[: places.index(error.details["place"])])
-        raise
+def _told(answers: Iterator[Any]) -> Iterator[Any]:
+    """The same answers; how far they are is told now and then."""
+    start = told = time.monotonic()
+    for number, one in enumerate(answers, 1):
+        yield one
+        now = time.monotonic()
+        if now - told > _TELL_SECONDS:
+            told = now
+            log.info("%s rows answered, %.0f a second", f"{number:,}", number / (now - start))
 
 
 def _rows(
@@ -181,6 +194,9 @@ def _rows(
             remedy="give one --pair for each TEXT, and either texts or --file",
         )
     if file is not None and (file.suffix != ".txt" or task.form != "table"):
+        if task.form == "table" and file.is_file():
+            yield from heavy("unmask.data.rows:iter_table")(file, columns, names=names)
+            return
         form = None if task.form == "tagged" else task.form  # a tagger answers about texts of any file
         table = heavy("unmask.data.recognise:read_rows")(file, columns, form, names=names)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))

@@ -106,13 +106,16 @@ def iter_table(
     Raises:
         DataError: as of `read_table`, when it comes to the row.
     """
-    _, rows, notes = _opened(path, kind(path), columns, names, ())
+    wanted, rows, notes = _opened(path, kind(path), columns, names, ())
     for note in notes:
         log.info("%s", note)
+    line = 0
     for line, row in rows:
         if isinstance(row, DataError):
             raise row
         yield place_of(path, line), row
+    if not line:
+        raise _no_rows(path, wanted)
 
 
 def place_of(path: Path, line: int) -> str:
@@ -184,8 +187,12 @@ def _collected(path: Path, wanted: tuple[str, ...], rows: Iterator[Placed], reje
         else:
             reject(row)
     if not values:
-        raise DataError("no-rows", "the file has a header and no rows", place=path, value=", ".join(wanted))
+        raise _no_rows(path, wanted)
     return Table(path, wanted, values, lines)
+
+
+def _no_rows(path: Path, wanted: tuple[str, ...]) -> DataError:
+    return DataError("no-rows", "the file has a header and no rows", place=path, value=", ".join(wanted))
 
 
 def _dictionaries(cells: Cells, wanted: Sequence[str]) -> Iterator[Placed]:
