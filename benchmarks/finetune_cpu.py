@@ -27,7 +27,8 @@ from training_peers import (
 from unmask.data.batching import Batch, Features, pack
 from unmask.model.config import EncoderConfig
 from unmask.runtime import use_cpu
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 from unmask.tokenizer.load import Tokenizer
 
 

@@ -13,7 +13,8 @@ from unmask.cli import main
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table, read_table
 from unmask.errors import DataError
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 from unmask.tasks.sound import checker, filled_rows, sound_rows
 from unmask.train.job import read_job
 

@@ -23,8 +23,10 @@ from unmask.checkpoint import load_model
 from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor, build_task
 from unmask.tasks.base import Row, Task
-from unmask.tasks.classification import Classification, ClassificationSettings
-from unmask.tasks.regression import Regression, RegressionSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
+from unmask.tasks.number_reader import RegressionSettings
+from unmask.tasks.regression import Regression
 from unmask.tokenizer.load import Tokenizer
 
 LOGITS_TOLERANCE = 1e-5

@@ -8,7 +8,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests import tiny
 from unmask.predict import Predictor
-from unmask.tasks.embedding import Embedding, EmbeddingSettings
+from unmask.tasks.embedding import Embedding
+from unmask.tasks.vector_reader import EmbeddingSettings
 
 TEXTS = [*tiny.GOOD, tiny.BAD[0], tiny.STORY, "x", "naïve café 你好 🙂"]
 TOLERANCE = 1e-5

@@ -10,7 +10,8 @@ import transformers
 from tests.golden import test_tokenizer as golden
 from unmask import Predictor, Tokenizer
 from unmask.checkpoint import load_model
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 
 GOLDEN = Path(golden.__file__).parent / "tokenizer"
 SCORES_ATOL = 1e-5

@@ -11,7 +11,8 @@ from tests import tiny
 from unmask.checkpoint import load_model
 from unmask.data.spans import Span
 from unmask.predict import Predictor, build_task
-from unmask.tasks.tagging import Tagging, TaggingSettings
+from unmask.tasks.tag_reader import TaggingSettings
+from unmask.tasks.tagging import Tagging
 
 LOGIT_TOLERANCE = 1e-5
 ROWS = [

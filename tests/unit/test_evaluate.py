@@ -11,7 +11,8 @@ from unmask.data.dealing import deal
 from unmask.data.rows import Table
 from unmask.evaluate import evaluate
 from unmask.predict import Predictor
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 
 LABELS = ("a", "b", "c", "d")
 

@@ -11,41 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unmask.data.features import IGNORED as IGNORED
+from unmask.data.features import Features as Features
+from unmask.data.features import sorted_batches as sorted_batches
+from unmask.data.features import units_of as units_of
 from unmask.data.order import permute
-
-# The label that torch's losses leave out.
-IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Features:
-    """One text, pair or window of a long text as ids, ready to be packed.
-
-    Attributes:
-        input_ids: with special tokens, (n,) int32.
-        token_type_ids: 0 or 1 for each token, (n,) int8; `None` where all are 0.
-        offsets: characters of each token in its text, (n, 2) int32; (0, 0) at special tokens.
-        label: class id or number, or an array where a text has several; `None` outside training and scoring.
-        targets: positions and ids to be predicted in a masked text, (m,) int64 each; `None` for other tasks.
-        num_truncated: pieces that did not fit into `max_length`.
-        row: number of the row that it belongs to, among those that were encoded together.
-    """
-
-    input_ids: np.ndarray
-    token_type_ids: np.ndarray | None = None
-    offsets: np.ndarray | None = None
-    label: float | np.ndarray | None = None
-    targets: tuple[np.ndarray, np.ndarray] | None = None
-    num_truncated: int = 0
-    row: int = 0
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def truncated_share(self) -> float:
-        """Part of the text's tokens that did not fit."""
-        return self.num_truncated / (self.num_truncated + len(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,22 +103,6 @@ def pack(features: Seq[Features], *, position_offset: int) -> Batch:
     )
 
 
-def units_of(features: Seq[Features], *, is_coupled: bool) -> list[np.ndarray]:
-    """What a batch may not cut: each text alone, or the texts of a row together.
-
-    Args:
-        features: of rows, in order.
-        is_coupled: whether the texts of a row are compared with each other, such as choices.
-
-    Returns:
-        Indices into `features`, one array a unit.
-    """
-    if not is_coupled:
-        return [np.array([index]) for index in range(len(features))]
-    rows = np.array([one.row for one in features])
-    return np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows)) + 1)
-
-
 def positions_of(cu_seqlens: np.ndarray, offset: int) -> Tensor:
     """Position ids of packed texts, (T,) int64: `offset`, `offset` + 1, ... in each text."""
     starts = np.repeat(cu_seqlens[:-1], np.diff(cu_seqlens))
@@ -190,25 +144,6 @@ def fill_up(batch: Batch, *, round_tokens: int, round_targets: int, pad_id: int)
         positions=torch.cat([batch.positions, batch.positions.new_zeros(targets)]),
         num_filler_targets=targets,
     )
-
-
-def sorted_batches(lengths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:
-    """Cut texts, longest first, into batches of at most `max_tokens` tokens (a longer text stands alone).
-
-    Args:
-        lengths: tokens of each text, (N,).
-        max_tokens: limit of a batch, counted as its longest text times its number of texts.
-
-    Returns:
-        Indices of the texts of each batch.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
-        batches.append(order[start : start + size])
-        start += size
-    return batches
 
 
 def shuffled_batches(

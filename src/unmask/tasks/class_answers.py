@@ -12,7 +12,7 @@ from unmask.data.classes import labels_in, nearest
 from unmask.errors import DataError
 from unmask.metrics.calibration import calibration_error, mean_sigmoid, mean_softmax
 from unmask.metrics.classes import best_threshold, classification, multi_label
-from unmask.tasks.base import Mistake, Place, Prediction, Row, cell_of, text_of
+from unmask.tasks.rows import Mistake, Place, Prediction, Row, cell_of, text_of
 
 _SHOWN = 3
 _LEAST = 1e-12

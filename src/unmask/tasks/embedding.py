@@ -5,13 +5,11 @@ The network has no head: what is saved is an encoder. Similarity is always the c
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
-import xxhash
-from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,17 +17,14 @@ from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.rows import Table
-from unmask.data.windows import LongTexts
 from unmask.errors import DataError, UsageError
 from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity, unit
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
-from unmask.tasks.base import Mistake, Place, Prediction, Row, Task, Understood, first_tokens, row_number, text_of
-from unmask.tasks.regression import number_of
-from unmask.tasks.text_rows import input_limit, inputs, truncated_share
+from unmask.tasks.base import Mistake, Place, Row, Task, Understood, first_tokens, row_number
+from unmask.tasks.number_reader import number_of
 from unmask.tasks.vector_batches import (
     TextBatch,
-    TextFeatures,
     check_layers,
     has_dropout,
     mean_of_texts,
@@ -37,68 +32,14 @@ from unmask.tasks.vector_batches import (
     mixed_states,
     same_texts,
 )
-from unmask.tasks.vector_columns import find_columns, split_numbers
+from unmask.tasks.vector_columns import find_columns
+from unmask.tasks.vector_reader import EmbeddingSettings, Objective, TextVectors, VectorReader
 from unmask.tokenizer.load import Tokenizer
 
 log = logging.getLogger("unmask")
 
-Objective = Literal["scores", "pairs", "texts"]
 _SIMCSE_DROPOUT = 0.1
 _MAIN_METRICS: dict[Objective, str] = {"scores": "spearman", "pairs": "mrr", "texts": "contrast"}
-
-
-class EmbeddingSettings(Settings):
-    """How texts become vectors, and which columns hold texts that belong together."""
-
-    text_column: str = "text"
-    """Column of the text."""
-    pair_column: str | None = None
-    """Column of a text that means nearly the same, or whose similarity is known; without it, SimCSE on the texts."""
-    negative_column: str | None = None
-    """Column of a text that is like the first and means something else."""
-    label_column: str | None = None
-    """Column of the pair's similarity; without it, pairs belong together."""
-    score_range: Annotated[tuple[float, float], BeforeValidator(split_numbers)] = (0.0, 1.0)
-    """The similarities that mean cosine 0 and cosine 1."""
-    pooling: Literal["mean", "cls"] = "mean"
-    """Mean of all tokens, special ones included, or the first token alone."""
-    layers: Annotated[tuple[int, ...], BeforeValidator(split_numbers)] = (-1,)
-    """Layers whose mean is pooled: 0 is what goes into the first one, -1 the last one's output."""
-    normalize: bool = True
-    """Give vectors of length 1."""
-    temperature: float = 0.05
-    """Cosines are divided by it in the contrastive loss (Gao et al. 2021, section 3)."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Dropout of hidden states in training; by default the network's own, or 0.1 for SimCSE where it has none."""
-    max_length: int | None = None
-    """Longest input in tokens; by default the model's."""
-    stride: int | None = Field(default=None, ge=1)
-    """Pieces between the starts of two windows of a long text; by default half of the input."""
-    long_texts: LongTexts = "window"
-    """A text longer than the input: the mean of its windows' vectors, weighted by their tokens, or its beginning."""
-
-
-@dataclass(frozen=True)
-class TextVectors(Prediction):
-    """The vectors of a row.
-
-    Attributes:
-        vector: of its text, D numbers.
-        pair: of its second text; `None` where the row has none.
-        negative: of the text that means something else; `None` where the row has none.
-        similarity: cosine of `vector` and `pair`.
-        truncated_share: part of the row's tokens that did not fit into the model.
-    """
-
-    vector: list[float]
-    pair: list[float] | None = None
-    negative: list[float] | None = None
-    similarity: float | None = None
-    truncated_share: float = 0.0
-
-    def summary(self) -> str:
-        """The similarity of a pair, the numbers of a single vector."""
-        return " ".join(f"{one:.5f}" for one in self.vector) if self.similarity is None else f"{self.similarity:.4f}"
 
 
 class Embedding(Task):
@@ -148,11 +89,14 @@ class Embedding(Task):
         return str(row[settings.text_column])
 
     @property
+    def reader(self) -> VectorReader:
+        """Reads rows and vectors."""
+        return VectorReader(self.config, self.tokenizer, self.settings)
+
+    @property
     def objective(self) -> Objective:
         """What the rows tell: similarities of pairs, pairs that belong together, or nothing but texts."""
-        if self.settings.pair_column is None:
-            return "texts"
-        return "pairs" if self.settings.label_column is None else "scores"
+        return self.reader.objective
 
     @property
     def main_metric(self) -> str:  # type: ignore[override]  # other columns, another metric
@@ -162,13 +106,13 @@ class Embedding(Task):
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The column of the text: in use, one text is enough."""
-        return (self.settings.text_column,)
+        return self.reader.text_columns
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that a file for training or scoring must have."""
         label = self.settings.label_column if self.objective == "scores" else None
-        named = (*self._parts(is_training=False), label)
+        named = (*self.reader.columns(is_training=False), label)
         return tuple(name for name in named if name is not None)
 
     def build_head(self) -> TaskHead:
@@ -185,28 +129,7 @@ class Embedding(Task):
 
         In training every row has all its texts, and SimCSE has each text twice; in use, a row has at least the first.
         """
-        columns, limit = self._parts(is_training=is_training), input_limit(self, self.settings.max_length)
-        found = [
-            (at, part, text_of(row, column, place(at)))
-            for at, row in enumerate(rows)
-            for part, column in enumerate(columns)
-            if is_training or part == 0 or column in row
-        ]
-        labels = [self._target(row, place(at)) if is_training else None for at, row in enumerate(rows)]
-        pieces = self.tokenizer.encode([text for _, _, text in found])
-        return [
-            TextFeatures(
-                input_ids=tokens.input_ids,
-                token_type_ids=tokens.token_type_ids if self.config.type_vocab_size > 1 else None,
-                label=labels[at],
-                num_truncated=tokens.num_truncated,
-                row=at,
-                part=part,
-                key=xxhash.xxh3_64_intdigest(text.encode()) >> 1,
-            )
-            for (at, part, text), whole in zip(found, pieces, strict=True)
-            for tokens in inputs(self.tokenizer, [whole], self.settings, max_length=limit)
-        ]
+        return self.reader.encode(rows, place=place, is_training=is_training)
 
     def collate(self, features: Sequence[Features]) -> TextBatch:
         """Pack the windows, and say which belong to one text; features of a row must be together."""
@@ -275,22 +198,7 @@ class Embedding(Task):
 
     def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> TextVectors:
         """Join the windows of each text: their mean, weighted by their tokens."""
-        del row
-        vectors: list[np.ndarray | None] = [None, None, None]
-        for part in sorted({getattr(one, "part", 0) for one in features}):
-            mine = [at for at, one in enumerate(features) if getattr(one, "part", 0) == part]
-            joined = np.average([parts[at] for at in mine], axis=0, weights=[len(features[at]) for at in mine])
-            length = float(np.linalg.norm(joined)) if self.settings.normalize else 1.0
-            vectors[part] = (joined / max(length, 1e-12)).astype(np.float32)
-        first, pair, negative = vectors
-        assert first is not None, "every row has a text"
-        return TextVectors(
-            vector=first.tolist(),
-            pair=None if pair is None else pair.tolist(),
-            negative=None if negative is None else negative.tolist(),
-            similarity=None if pair is None else float(cosines(first, pair)),
-            truncated_share=truncated_share(features),
-        )
+        return self.reader.decode(parts, features, row)
 
     def score(
         self, predictions: Sequence[TextVectors], rows: Sequence[Row], *, has_interval: bool = True
@@ -325,7 +233,7 @@ class Embedding(Task):
         shown = [" | ".join(self.texts(row, self.settings)[:2]) for row in rows]
         if self.objective == "scores":
             pairs = zip(shown, predictions, self._gold(rows), strict=True)
-            told = [(text, self._cosine(gold), one.similarity or 0.0) for text, one, gold in pairs]
+            told = [(text, self.reader.cosine(gold), one.similarity or 0.0) for text, one, gold in pairs]
             return [Mistake(text, f"{a:.2f}", f"{b:.2f}", abs(a - b)) for text, a, b in told]
         found, candidates = self._retrieve(predictions, rows)
         return [
@@ -338,22 +246,6 @@ class Embedding(Task):
     def reads_all_layers(self) -> bool:
         """Whether other layers than the last are pooled."""
         return self.settings.layers not in ((-1,), (self.config.num_hidden_layers,))
-
-    def _parts(self, *, is_training: bool) -> tuple[str, ...]:
-        """Columns of the texts of a row, in the order of their vectors."""
-        chosen = self.settings
-        if self.objective == "texts":
-            return (chosen.text_column,) * (2 if is_training else 1)
-        negative = chosen.negative_column if self.objective == "pairs" else None
-        return tuple(name for name in (chosen.text_column, chosen.pair_column, negative) if name is not None)
-
-    def _target(self, row: Row, where: object) -> float:
-        column = self.settings.label_column
-        return 1.0 if self.objective != "scores" or column is None else self._cosine(number_of(row, column, where))
-
-    def _cosine(self, score: float) -> float:
-        low, high = self.settings.score_range
-        return (score - low) / (high - low)
 
     def _gold(self, rows: Sequence[Row]) -> list[float]:
         column = str(self.settings.label_column)

@@ -6,9 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from unmask.data.batching import Features
+from unmask.data.features import Features
 from unmask.data.windows import LongTexts, windows
-from unmask.tasks.base import Place, Row, Task, text_of
+from unmask.model.config import EncoderConfig
+from unmask.tasks.rows import Place, Row, text_of
 from unmask.tokenizer.load import Pieces, Tokenizer
 from unmask.tokenizer.load import Sequence as Tokens
 
@@ -31,8 +32,24 @@ class Reach(Protocol):
         """What to do with a longer text."""
 
 
+class Asked(Protocol):
+    """What a text is encoded for: a task, or its reader."""
+
+    @property
+    def config(self) -> EncoderConfig:
+        """Of the encoder."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Goes with the weights."""
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of the texts, in order."""
+
+
 def text_features(
-    task: Task, reach: Reach, rows: Sequence[Row], *, place: Place, labels: Sequence[Label] | None = None
+    task: Asked, reach: Reach, rows: Sequence[Row], *, place: Place, labels: Sequence[Label] | None = None
 ) -> list[Features]:
     """Encode the texts of rows.
 
@@ -63,7 +80,7 @@ def text_features(
     ]
 
 
-def input_limit(task: Task, max_length: int | None) -> int:
+def input_limit(task: Asked, max_length: int | None) -> int:
     """The most tokens of one input: what the settings say, at most what the network takes."""
     return min(max_length or task.config.max_length, task.config.max_length)
 

@@ -10,24 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unmask.data.batching import Batch, Features
+from unmask.data.batching import Batch
 from unmask.errors import UsageError
 from unmask.model.config import EncoderConfig
 from unmask.model.layout import Layout
 from unmask.tasks.base import Task
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextFeatures(Features):
-    """One text of a row, or a window of it.
-
-    Attributes:
-        part: which text of its row it is: 0 the text, 1 its pair, 2 the negative.
-        key: the same number for the same text.
-    """
-
-    part: int = 0
-    key: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

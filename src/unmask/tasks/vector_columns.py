@@ -6,7 +6,7 @@ from typing import Any
 from unmask.data.names import LABEL_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
 from unmask.data.rows import Table, check_named
 from unmask.errors import DataError
-from unmask.tasks.regression import number_of
+from unmask.tasks.number_reader import number_of
 
 _PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
 _NEGATIVE_NAMES = ("negative", "hard_neg", "hard_negative")

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 
 from unmask.tasks.base import Prediction
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction
-from unmask.tasks.regression import NumberPrediction
-from unmask.tasks.tagging import TagPrediction
+from unmask.tasks.number_reader import NumberPrediction
+from unmask.tasks.tag_reader import TagPrediction
 
 _TOLERANCE = 0.99
 _DIGITS = 4

@@ -19,7 +19,8 @@ from unmask.evaluate import evaluate
 from unmask.predict import Predictor
 from unmask.tasks.base import Row
 from unmask.tasks.class_answers import ClassPrediction
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 from unmask.train.finetune import finetune
 
 LONG = "the cat sat on the mat and looked at the moon " * 12

@@ -14,7 +14,8 @@ from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Task
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 

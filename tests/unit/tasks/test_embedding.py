@@ -16,7 +16,8 @@ from unmask.errors import DataError, UsageError
 from unmask.model.layout import Layout
 from unmask.predict import Predictor, build_task
 from unmask.tasks.base import Row
-from unmask.tasks.embedding import Embedding, EmbeddingSettings, TextVectors
+from unmask.tasks.embedding import Embedding
+from unmask.tasks.vector_reader import EmbeddingSettings, TextVectors
 from unmask.train.finetune import finetune
 
 TRIPLETS = [

@@ -13,7 +13,8 @@ from unmask.config import resolve
 from unmask.data.rows import Table
 from unmask.errors import DataError, UsageError
 from unmask.predict import Predictor
-from unmask.tasks.regression import NumberPrediction, Regression, RegressionSettings
+from unmask.tasks.number_reader import NumberPrediction, RegressionSettings
+from unmask.tasks.regression import Regression
 
 
 def regression(**changes: Any) -> Regression:

@@ -18,7 +18,8 @@ from unmask.data.spans import STRAY, Span, units
 from unmask.errors import DataError
 from unmask.predict import Predictor
 from unmask.tasks import TASKS, find_task
-from unmask.tasks.tagging import FoundSpan, Tagging, TaggingSettings, TagPrediction
+from unmask.tasks.tag_reader import FoundSpan, TaggingSettings, TagPrediction
+from unmask.tasks.tagging import Tagging
 from unmask.tokenizer.train import train
 from unmask.train.job import read_job
 

@@ -16,7 +16,8 @@ from unmask.data.rows import Table
 from unmask.errors import UsageError
 from unmask.evaluate import evaluate
 from unmask.predict import Predictor, build_task
-from unmask.tasks.classification import Classification, ClassificationSettings
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 from unmask.tasks.zero_shot import ZeroShot, ZeroShotSettings
 
 NLI = ("contradiction", "neutral", "entailment")

@@ -10,8 +10,8 @@ import pytest
 from tests import tiny
 from unmask.tasks.base import Prediction
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction
-from unmask.tasks.regression import NumberPrediction
-from unmask.tasks.tagging import FoundSpan, TagPrediction
+from unmask.tasks.number_reader import NumberPrediction
+from unmask.tasks.tag_reader import FoundSpan, TagPrediction
 from unmask.train.collapse import entropy, why_collapsed
 from unmask.train.finetune import finetune
 

@@ -1,0 +1,75 @@
+"""Encoded texts, and how they are shared out to batches; without torch."""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import numpy as np
+
+# The label that torch's losses leave out.
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """One text, pair or window of a long text as ids, ready to be packed.
+
+    Attributes:
+        input_ids: with special tokens, (n,) int32.
+        token_type_ids: 0 or 1 for each token, (n,) int8; `None` where all are 0.
+        offsets: characters of each token in its text, (n, 2) int32; (0, 0) at special tokens.
+        label: class id or number, or an array where a text has several; `None` outside training and scoring.
+        targets: positions and ids to be predicted in a masked text, (m,) int64 each; `None` for other tasks.
+        num_truncated: pieces that did not fit into `max_length`.
+        row: number of the row that it belongs to, among those that were encoded together.
+    """
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    label: float | np.ndarray | None = None
+    targets: tuple[np.ndarray, np.ndarray] | None = None
+    num_truncated: int = 0
+    row: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def truncated_share(self) -> float:
+        """Part of the text's tokens that did not fit."""
+        return self.num_truncated / (self.num_truncated + len(self))
+
+
+def units_of(features: Seq[Features], *, is_coupled: bool) -> list[np.ndarray]:
+    """What a batch may not cut: each text alone, or the texts of a row together.
+
+    Args:
+        features: of rows, in order.
+        is_coupled: whether the texts of a row are compared with each other, such as choices.
+
+    Returns:
+        Indices into `features`, one array a unit.
+    """
+    if not is_coupled:
+        return [np.array([index]) for index in range(len(features))]
+    rows = np.array([one.row for one in features])
+    return np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows)) + 1)
+
+
+def sorted_batches(lengths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:
+    """Cut texts, longest first, into batches of at most `max_tokens` tokens (a longer text stands alone).
+
+    Args:
+        lengths: tokens of each text, (N,).
+        max_tokens: limit of a batch, counted as its longest text times its number of texts.
+
+    Returns:
+        Indices of the texts of each batch.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
