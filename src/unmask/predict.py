@@ -15,8 +15,8 @@ from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, install, runs
-from unmask.errors import ArtefactError, DataError
-from unmask.runtime import Machine, page_out, trim_heap
+from unmask.errors import ArtefactError, DataError, ResourceError
+from unmask.runtime import Machine, machine, page_out, trim_heap
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 
@@ -57,6 +57,7 @@ class Predictor:
         engine: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        device: str = "auto",
     ) -> "Predictor":
         """Open a model folder.
 
@@ -69,6 +70,7 @@ class Predictor:
             precision: `float32`, `bfloat16`, `int8`, or `auto`: float32, unless the folder certifies a faster one for
                 its own task.
             threads: of one pass on the CPU; by default as many as torch has.
+            device: `cpu`, `cuda`, or `auto`: a GPU where there is one and no other engine than torch is asked for.
 
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
@@ -80,6 +82,9 @@ class Predictor:
         made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
         certified = model.meta.get("engine", {})
         proven = tuple(certified) if made.task.name == model.meta.get("task", {}).get("name") else ()
+        if device == "cuda" or (device == "auto" and engine in ("auto", "torch") and torch.cuda.is_available()):
+            made._move(precision if precision != "auto" else "bfloat16" if "bfloat16" in proven else "float32")
+            return made
         chosen = choose(model.config, name=engine, precision=precision, certified=proven, threads=threads)
         kept = certified.get(chosen.precision, {}).get("keep", {})
         there = {name: kind if runs(chosen.name, kind, model.config) else "float32" for name, kind in kept.items()}
@@ -133,6 +138,16 @@ class Predictor:
                 parts[index] = part
         ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
         return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+
+    def _move(self, precision: str) -> None:
+        """Let a GPU compute everything, by torch's operators."""
+        if precision not in ("float32", "bfloat16"):
+            raise ResourceError(
+                "no-engine", f"a GPU does not compute in {precision} here", remedy="take --precision bfloat16"
+            )
+        self._where = machine(precision, "cuda")
+        self.task.to(self._where.device)
+        self.engine = Engine("torch", precision, self._where.threads, f"on {self._where.name}")
 
     def _row(self, text: Texts) -> Row:
         if isinstance(text, Mapping):

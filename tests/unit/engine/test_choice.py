@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import tiny
 from unmask.checkpoint import load_model, save_model
@@ -116,3 +117,18 @@ def test_a_folder_that_certifies_int8_is_opened_with_it(tmp_path: Path) -> None:
 def test_the_kernels_take_the_place_of_the_network(tmp_path: Path) -> None:
     predictor = Predictor.load(tiny.saved(tiny.classifier(), tmp_path / "model"))
     assert isinstance(predictor.task.encoder, NativeEncoder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="CUDA|card"):
+        Predictor.load(tiny.saved(tiny.classifier(), tmp_path / "model"), device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_gives_the_same_answers(tmp_path: Path, precision: str) -> None:
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    wanted = Predictor.load(folder, device="cpu")(tiny.GOOD)
+    found = Predictor.load(folder, precision=precision, device="cuda")(tiny.GOOD)
+    assert [one.score for one in found] == pytest.approx([one.score for one in wanted], abs=1e-2)
