@@ -121,7 +121,7 @@ def test_the_kernels_take_the_place_of_the_network(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="CUDA|card"):
+    with pytest.raises(ResourceError, match=r"CUDA|card"):
         Predictor.load(tiny.saved(tiny.classifier(), tmp_path / "model"), device="cuda")
 
 
