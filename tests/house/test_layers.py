@@ -16,7 +16,7 @@ ROWS = [
     {"data", "checkpoint"},
     {"tasks"},
     {"engine"},
-    {"predict"},
+    {"predict", "light"},
     {"evaluate", "golden", "serve", "stream"},
     {"certify"},
     {"train"},
@@ -39,7 +39,7 @@ LAZY: dict[tuple[str, str], str] = {
 
 # These start the command line or prepare data in many processes, where torch costs seconds and memory.
 WITHOUT_TORCH = tuple(
-    f"unmask.{name}" for name in ("cli", "tokenizer", "config", "errors", "disk", "storage", "processes")
+    f"unmask.{name}" for name in ("cli", "tokenizer", "config", "errors", "disk", "storage", "processes", "light")
 )
 WITHOUT_TORCH_DATA = tuple(
     f"unmask.data.{name}"

@@ -148,6 +148,11 @@ def is_installed() -> bool:
     return onnx is not None
 
 
+def weight_levels() -> int:
+    """The greatest weight of an int8 product that is right on this processor."""
+    return 63 if saturates() else _LEVELS
+
+
 def weights_int8(weight: torch.Tensor, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """A weight of (out, in) as int8 numbers (in, out) and a scale for each output, (out,)."""
     values = weight.detach().float().cpu().numpy()
@@ -187,7 +192,7 @@ def build(
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (config.type_vocab_size > 1)
     inputs: dict[str, Sequence[str]] = dict.fromkeys(names, ("batch", "length"))
     inputs |= {"needed": ("needed",)} if needed == "given" else {}
-    graph = Graph(config.hidden_size, config.layer_norm_eps, inputs, levels=63 if saturates() else _LEVELS)
+    graph = Graph(config.hidden_size, config.layer_norm_eps, inputs, levels=weight_levels())
     places = graph.first_rows() if needed == "first" else "needed" if needed == "given" else None
     mask = graph.node("Cast", "attention_mask", to=onnx.TensorProto.INT32)
     states = [_embed(graph, encoder)]

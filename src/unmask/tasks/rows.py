@@ -1,6 +1,6 @@
 """Rows and the answers to them: what all tasks share that needs no network, and no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,3 +104,22 @@ def text_of(row: Row, column: str, where: object) -> str:
             "empty-text", f"the text in column '{column}' is empty", place=where, remedy="fill it or remove the row"
         )
     return text
+
+
+def row_of(text: str | Sequence[str] | Mapping[str, Any], columns: Sequence[str]) -> Row:
+    """The row that asks about a text, a pair of texts, or the row itself.
+
+    Raises:
+        DataError: there are more or fewer texts than columns.
+    """
+    if isinstance(text, Mapping):
+        return text
+    parts = [text] if isinstance(text, str) else list(text)
+    if len(parts) != len(columns):
+        raise DataError(
+            "wrong-number-of-texts",
+            f"this model reads {len(columns)} text(s) a row, {len(parts)} were given",
+            value=parts,
+            remedy="give pairs as (first, second)" if len(columns) == 2 else "give single texts",
+        )
+    return dict(zip(columns, parts, strict=True))

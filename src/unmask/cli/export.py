@@ -1,0 +1,40 @@
+"""The command that writes a model for machines without torch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+from unmask.cli import heavy, say
+from unmask.cli.use import labelled
+
+
+def export(
+    model: Path,
+    *,
+    output: Path,
+    precision: Literal["float32", "int8"] = "float32",
+    dev: Path | None = None,
+    label_column: str | None = None,
+    max_drop: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 0.5,
+) -> None:
+    """Write a model as one ONNX file with its tokenizer, to be used without torch.
+
+    The folder is written only if its answers on the certified texts are those of the model. Without torch it is opened
+    by unmask.light.LightPredictor.load(OUTPUT).
+
+    Args:
+        model: Model folder.
+        output: New folder; it must not exist.
+        precision: Format of the products; int8 is smaller and faster, and a little less exact.
+        dev: Labelled rows that the model has not learned from, to measure what int8 costs.
+        label_column: Column of the label in DEV.
+        max_drop: Most that int8 may lose of the main score on DEV: points (hundredths) of a share, per cent of others.
+    """
+    columns = {} if label_column is None else {"label_column": label_column}
+    load = heavy("unmask.predict:Predictor").load
+    task = load(model, columns=columns, engine="torch", precision="float32").task
+    table = None if dev is None else labelled(dev, task, None)
+    made = heavy("unmask.compress.export:export")(task, output, precision=precision, dev=table, max_drop=max_drop)
+    say(str(made))
+    say(f"model: {output}")

@@ -1,0 +1,147 @@
+"""A model as one ONNX file with all that predicts with it, for machines without torch; written only with its proof."""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask import storage
+from unmask.certify import MAX_DROP, Certificate, certify
+from unmask.data.rows import Table
+from unmask.engine.onnx_graph import weight_levels
+from unmask.engine.onnx_heads import task_graph
+from unmask.engine.onnx_run import Runner
+from unmask.errors import NumericError, UsageError
+from unmask.golden import make_golden
+from unmask.light import CONFIG, FORMAT, GRAPH, NOTE, READERS, LightPredictor
+from unmask.predict import Predictor
+from unmask.tasks.base import Task
+
+MIN_COSINE = {"float32": 0.999999, "int8": 0.99}
+"""Of all logits of the certified texts; in float32 none may differ by more than a certificate allows either."""
+_LIBRARIES = ("unmask", "torch", "onnx", "onnxruntime", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how near it is to the float32 network.
+
+    Attributes:
+        precision: float32 or int8.
+        difference: greatest one of a logit on the certified texts.
+        cosine: of all their logits, seen as one vector.
+        size_bytes: of the graph.
+        certificate: what it costs on labelled rows; `None` where none were given.
+    """
+
+    precision: str
+    difference: float
+    cosine: float
+    size_bytes: int
+    certificate: Certificate | None = None
+
+    def __str__(self) -> str:
+        shown = (
+            f"{self.precision}, {self.size_bytes / 1e6:,.1f} MB: logits differ by {self.difference:.1e}, "
+            f"cosine {self.cosine:.6f}"
+        )
+        return shown if self.certificate is None else f"{shown}\n{self.certificate}"
+
+
+def export(
+    task: Task,
+    output: Path,
+    *,
+    precision: str = "float32",
+    dev: Table | None = None,
+    max_drop: float = MAX_DROP,
+    threads: int = 1,
+) -> Export:
+    """Write a task as a folder that `LightPredictor` opens: graph, tokenizer, settings and certificate.
+
+    Args:
+        task: float32 weights, with the encoder of training.
+        output: must not exist.
+        precision: of the encoder's products: float32 or int8.
+        dev: labelled rows that the model has not learned from, to measure what int8 costs; products that cost too much
+            are kept in float32.
+        max_drop: most points of the main metric that may be lost on them.
+        threads: of the check.
+
+    Raises:
+        UsageError: `output` exists, the task has no exported form, there is no such precision, or the extra `onnx` is
+            not installed.
+        NumericError: the graph is too far from the network, or costs too much on `dev`; nothing is written.
+    """
+    if output.exists():
+        raise UsageError("exists", "the output folder exists already", place=output, remedy="choose another name")
+    if task.name not in READERS:
+        raise UsageError("no-export", f"'{task.name}' is not exported yet", expected=f"one of {', '.join(READERS)}")
+    if precision not in MIN_COSINE:
+        raise UsageError("unknown-precision", f"there is no exported '{precision}'", expected=" or ".join(MIN_COSINE))
+    found = None if dev is None or precision == "float32" else _gate(task, dev, precision, max_drop, threads)
+    keep = {} if found is None else dict(found.keep)
+    content = task_graph(task, precision, keep=keep)
+    golden = make_golden(task)
+    difference, cosine = _compare(task, Runner(content, threads), [one["text"] for one in golden["texts"]])
+    if cosine < MIN_COSINE[precision] or (precision == "float32" and difference > golden["tolerance"]):
+        raise NumericError(
+            "no-parity",
+            f"the graph's logits differ by {difference:.2g} from the network's, their cosine is {cosine:.5f}; nothing "
+            "was written",
+            value=precision,
+            expected=f"a cosine of at least {MIN_COSINE[precision]}; in float32, differences of {golden['tolerance']:.1g}",
+            remedy="take --precision float32",
+        )
+    made = Export(precision, difference, cosine, len(content), found)
+    _write(output, task, content, made, golden)
+    return made
+
+
+def _gate(task: Task, dev: Table, precision: str, max_drop: float, threads: int) -> Certificate:
+    (found,) = certify(task, dev, [precision], max_drop=max_drop, engine="onnx", threads=threads)
+    if not found.is_passed:
+        raise NumericError(
+            "too-inexact",
+            f"{precision} loses {found.drop:.2f} of {found.metric} on these rows; nothing was written",
+            place=dev.path,
+            value=f"{found.score:.4f}, exact {found.exact_score:.4f}",
+            expected=f"a loss of at most {max_drop:g}",
+            remedy="allow more with --max-drop, or take --precision float32",
+        )
+    return found
+
+
+def _compare(task: Task, runner: Runner, texts: list[str]) -> tuple[float, float]:
+    """Greatest difference of a logit, and cosine of all, between the graph and the network."""
+    light = LightPredictor(READERS[task.name][0](task.config, task.tokenizer, task.settings), runner)
+    rows = [task.example(text) for text in texts]
+    ours, theirs = (
+        np.concatenate([np.ravel(part) for parts, _ in one.run(rows) for part in parts]).astype(np.float64)
+        for one in (light, Predictor(task))
+    )
+    scale = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return float(np.abs(ours - theirs).max()), float(ours @ theirs) / max(scale, 1e-30)
+
+
+def _write(output: Path, task: Task, content: bytes, made: Export, golden: dict[str, Any]) -> None:
+    parity = {"max_difference": made.difference, "cosine": made.cosine, "precision": made.precision}
+    certified = {} if made.certificate is None else {made.precision: made.certificate.to_json()}
+    notes = {
+        "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
+        "export": {"precision": made.precision, "weight_levels": weight_levels()},
+        "engine": certified,
+    }
+    versions = {name: version(name) for name in _LIBRARIES}
+    with storage.staged(output) as staging:
+        (staging / GRAPH).write_bytes(content)
+        task.tokenizer.save(staging)
+        for name, values in (
+            (CONFIG, task.config.to_hf(head=task.head_name, labels=task.labels)),
+            (NOTE, {"format": FORMAT, "labels": task.labels, "meta": notes, "versions": versions}),
+            ("golden.json", golden | {"exported": parity}),
+        ):
+            (staging / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")

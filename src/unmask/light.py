@@ -1,0 +1,133 @@
+"""A predictor without torch: it opens what `unmask export` wrote, with numpy, onnxruntime and tokenizers."""
+
+import itertools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask import storage
+from unmask.data.features import Features, sorted_batches
+from unmask.engine.onnx_run import Runner, read_graph, saturates
+from unmask.errors import ArtefactError, DataError
+from unmask.model.config import EncoderConfig
+from unmask.tasks.class_reader import ClassificationSettings, ClassReader
+from unmask.tasks.number_reader import NumberReader, RegressionSettings
+from unmask.tasks.reader import Reader
+from unmask.tasks.rows import Place, Row, row_number, row_of
+from unmask.tasks.tag_reader import TaggingSettings, TagReader
+from unmask.tasks.vector_reader import EmbeddingSettings, VectorReader
+from unmask.tokenizer.load import Tokenizer
+
+log = logging.getLogger("unmask")
+
+GRAPH, NOTE, CONFIG = "model.onnx", "unmask.json", "config.json"
+FORMAT = 1
+READERS: dict[str, tuple[type[Reader], type]] = {
+    "classification": (ClassReader, ClassificationSettings),
+    "embedding": (VectorReader, EmbeddingSettings),
+    "regression": (NumberReader, RegressionSettings),
+    "tagging": (TagReader, TaggingSettings),
+}
+"""Of each task that can be exported."""
+
+
+class LightPredictor:
+    """Answers a task's question about texts, as `Predictor` does.
+
+    Args:
+        reader: of the task.
+        runner: its network.
+        max_tokens: limit of one batch in tokens, padding included.
+    """
+
+    def __init__(self, reader: Reader, runner: Runner, *, max_tokens: int = 2048) -> None:
+        self.reader = reader
+        self.max_tokens = max_tokens
+        self._runner = runner
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int | None = None) -> "LightPredictor":
+        """Open a folder that `unmask export` wrote.
+
+        Args:
+            folder: its files are checked against its manifest first.
+            threads: of one pass; by default the cores that this process may use.
+
+        Raises:
+            ArtefactError: the folder is missing, corrupt, no exported one, or keeps weights in other files.
+            UsageError: onnxruntime is not installed.
+        """
+        folder = Path(folder)
+        storage.verify(folder)
+        note = storage.read_json(folder / NOTE)
+        exported, task = note["meta"].get("export"), note["meta"].get("task", {}).get("name")
+        if exported is None or task not in READERS:
+            raise ArtefactError(
+                "not-exported",
+                "the folder was not written by `unmask export`",
+                place=folder,
+                remedy="export it where torch is installed: unmask export MODEL --output FOLDER",
+            )
+        if note["format"] > FORMAT:
+            raise storage.newer_format(folder / NOTE, note["format"], FORMAT)
+        if exported["weight_levels"] > 63 and exported["precision"] == "int8" and saturates():
+            log.warning(
+                "this model was exported for processors with VNNI; sums of its int8 products can overflow on this one, "
+                "so export it anew here"
+            )
+        kind, settings = READERS[task]
+        config = EncoderConfig.from_hf(storage.read_json(folder / CONFIG), place=folder / CONFIG)
+        reader = kind(config, Tokenizer.load(folder), settings(**note["meta"]["task"]["settings"]))
+        return cls(reader, Runner(read_graph(folder / GRAPH), threads or _cores()))
+
+    def __call__(self, texts: Sequence[str | Sequence[str] | Mapping[str, str]]) -> list[Any]:
+        """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
+
+        Raises:
+            DataError: a text is empty, or a single string was given in place of a list.
+        """
+        if isinstance(texts, str):
+            raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
+        return self.predict_rows([row_of(text, self.reader.text_columns) for text in texts])
+
+    def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number) -> list[Any]:
+        """Predict for rows; one prediction each, in order.
+
+        Args:
+            rows: mappings from column to text.
+            place: says where row number i comes from, for errors.
+        """
+        said = self.run(rows, place=place)
+        return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
+
+    def run(self, rows: Sequence[Row], *, place: Place = row_number) -> list[tuple[list[Any], list[Features]]]:
+        """What the network says about each row, before it becomes an answer: its parts and their features."""
+        features = self.reader.encode(rows, place=place)
+        parts: list[Any] = [None] * len(features)
+        lengths = np.array([len(one) for one in features], dtype=np.int64)
+        for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
+            together = [features[index] for index in chosen]
+            (logits,) = self._runner(_padded(together))
+            for index, part in zip(chosen, self.reader.parts(logits, together), strict=True):
+                parts[index] = part
+        ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
+        return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def _padded(features: Sequence[Features]) -> dict[str, np.ndarray]:
+    """What the graph reads, (B, S) int64 each; padding is 0, which the mask hides."""
+    lengths = np.array([len(one) for one in features])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids, types = np.zeros((2, *mask.shape), np.int64)
+    ids[mask] = np.concatenate([one.input_ids for one in features])
+    if features[0].token_type_ids is not None:
+        types[mask] = np.concatenate([one.token_type_ids for one in features if one.token_type_ids is not None])
+    return {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,123 @@
+"""Exported models answer without torch as `Predictor` does with it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from unmask.errors import ArtefactError, DataError
+from unmask.predict import Predictor
+from unmask.tasks.base import Task
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
+
+pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+from unmask.compress.export import export
+from unmask.light import LightPredictor
+
+NEAR = 1e-5
+WITHOUT_TORCH = """
+import json, sys
+from dataclasses import asdict
+
+class WithoutTorch:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, WithoutTorch())
+from unmask.light import LightPredictor
+for line in sys.stdin:
+    folder, rows = json.loads(line)
+    print(json.dumps([asdict(one) for one in LightPredictor.load(folder, threads=1).predict_rows(rows)]))
+"""
+
+
+def classifier(**settings: Any) -> Classification:
+    known = {"labels": ("bad", "good"), "head_dropout": 0.0} | settings
+    task = Classification(tiny.config(), tiny.tokenizer(), ClassificationSettings.model_validate(known))
+    task.init_weights(0)
+    return task
+
+
+def in_bert_form() -> Task:
+    return tiny.classifier(family="bert", type_vocab_size=2, pad_token_id=0)
+
+
+LONG = " ".join([*tiny.GOOD, *tiny.BAD] * 4)  # read in windows
+TEXTS = [{"text": text} for text in (*tiny.GOOD, "x", LONG)]
+PAIRS = [{"text": text, "pair": LONG[:40]} for text in (*tiny.BAD, LONG)]
+CASES: dict[str, tuple[Task, list[dict[str, str]]]] = {
+    "one label": (tiny.classifier(), TEXTS),
+    "temperature": (classifier(temperature=0.3, top_k=1), TEXTS),
+    "pairs": (classifier(pair_column="pair"), PAIRS),
+    "several labels": (classifier(multi_label=True, thresholds=(0.5, 0.4)), TEXTS),
+    "bert": (in_bert_form(), TEXTS),
+    "regression": (tiny.regression(), TEXTS),
+    "tagging": (tiny.tagger(), TEXTS),
+    "tagging by means": (tiny.tagger(pooling="mean"), TEXTS),
+    "embedding": (tiny.embedder(), [{"text": one["text"]} for one in TEXTS] + PAIRS),
+}
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two answers as JSON are equal, their numbers nearly."""
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[name], theirs[name]) for name in ours)
+    if isinstance(ours, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return bool(ours == pytest.approx(theirs, abs=NEAR)) if isinstance(ours, float) else bool(ours == theirs)
+
+
+def test_answers_without_torch_are_those_with_it(tmp_path: Path) -> None:
+    asked = []
+    for name, (task, rows) in CASES.items():
+        export(task.eval(), tmp_path / name)
+        asked.append(json.dumps([str(tmp_path / name), rows]))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], input="\n".join(asked), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for line, (name, (task, rows)) in zip(done.stdout.splitlines(), CASES.items(), strict=True):
+        wanted = json.loads(json.dumps([asdict(one) for one in Predictor(task).predict_rows(rows)]))
+        assert same(json.loads(line), wanted), name
+
+
+def test_texts_pairs_and_wrong_numbers_of_them(tmp_path: Path) -> None:
+    export(CASES["pairs"][0].eval(), tmp_path / "model")
+    light = LightPredictor.load(tmp_path / "model", threads=1)
+    assert light([("a", "b"), {"text": "a", "pair": "b"}])[0] == light([("a", "b")])[0]
+    assert light([]) == []
+    with pytest.raises(DataError, match="reads 2 text"):
+        light(["a"])
+    with pytest.raises(DataError, match="single string"):
+        light("a")
+    with pytest.raises(DataError, match="line 7"):
+        light.predict_rows([{"text": "a", "pair": " "}], place=lambda _: "line 7")
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    with pytest.raises(ArtefactError, match="not written by `unmask export`"):
+        LightPredictor.load(folder)
+    export(tiny.classifier().eval(), tmp_path / "exported")
+    graph = tmp_path / "exported" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ArtefactError, match="differ from the manifest"):
+        LightPredictor.load(tmp_path / "exported")
+
+
+def test_a_processor_that_int8_overflows_on_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("unmask.engine.onnx_graph.saturates", lambda: False)
+    export(tiny.classifier().eval(), tmp_path / "model", precision="int8")
+    monkeypatch.setattr("unmask.light.saturates", lambda: True)
+    LightPredictor.load(tmp_path / "model", threads=1)
+    assert "can overflow" in caplog.text

@@ -1,0 +1,111 @@
+"""Exporting a model: the proof beside it, the gate, what is refused; and each task's head in the graph."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from tests.unit.tasks.test_contract import MAKERS
+from unmask import storage
+from unmask.data.rows import Table
+from unmask.engine.onnx_run import Runner
+from unmask.errors import NumericError, UsageError
+
+pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+from unmask.cli import main
+from unmask.compress import export as exporting
+from unmask.compress.export import export
+from unmask.engine.onnx_heads import task_graph
+
+EXACT = 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"seq2seq"}))
+def test_a_head_in_the_graph_gives_the_logits_of_the_network(name: str) -> None:
+    task = MAKERS[name]().eval()
+    rows = tiny.rows_of(task)
+    if name == "masked_lm":
+        rows = [{"text": f"{row['text']} {task.tokenizer.mask_token}"} for row in rows]
+    one = task.encode(rows)[0]
+    feeds = {"input_ids": one.input_ids[None].astype(np.int64), "attention_mask": np.ones((1, len(one)), np.int64)}
+    feeds |= {"needed": one.targets[0]} if one.targets else {}
+    (found,) = Runner(task_graph(task, "float32"), 1)(feeds)
+    with torch.inference_mode():
+        wanted = task(task.collate([one])).numpy()
+    if name == "tagging":  # every token, of which the task takes those that decide a word
+        found = found[0, one.pieces[:, 0]]
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=EXACT)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vectors_of_several_layers(pooling: str) -> None:
+    task = tiny.embedder().eval()
+    task.settings = task.settings.model_copy(update={"layers": (0, 1, -1), "pooling": pooling})
+    one = task.encode([{"text": "a fine film"}])[0]
+    feeds = {"input_ids": np.zeros((1, 20), np.int64), "attention_mask": np.zeros((1, 20), np.int64)}
+    feeds["input_ids"][0, : len(one)], feeds["attention_mask"][0, : len(one)] = one.input_ids, 1
+    with torch.inference_mode():
+        wanted = task(task.collate([one])).numpy()
+    np.testing.assert_allclose(Runner(task_graph(task, "float32"), 1)(feeds)[0], wanted, atol=EXACT)
+
+
+def test_heads_that_are_not_written_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the head of this 'seq2seq'"):
+        task_graph(tiny.seq2seq(), "float32")
+    with pytest.raises(UsageError, match="the head of this 'tagging'"):
+        task_graph(tiny.tagger(crf=True), "float32")
+    with pytest.raises(UsageError, match="'seq2seq' is not exported yet"):
+        export(tiny.seq2seq(), tmp_path / "out")
+    with pytest.raises(UsageError, match="no exported 'bfloat16'"):
+        export(tiny.classifier(), tmp_path / "out", precision="bfloat16")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="exists already"):
+        export(tiny.classifier(), tmp_path / "out")
+
+
+def test_the_proof_stands_beside_the_graph(tmp_path: Path) -> None:
+    task = tiny.classifier().eval()
+    made = export(task, tmp_path / "out", precision="int8")
+    storage.verify(tmp_path / "out")
+    golden = json.loads((tmp_path / "out" / "golden.json").read_text())
+    assert golden["exported"] == {"max_difference": made.difference, "cosine": made.cosine, "precision": "int8"}
+    assert 0 < made.difference < 1e-3
+    assert made.size_bytes == (tmp_path / "out" / "model.onnx").stat().st_size
+    assert len(golden["texts"][0]["logits"]) == 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_graph_that_says_something_else_is_not_written(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tiny.classifier()
+    other.init_weights(7)
+    monkeypatch.setattr(exporting, "task_graph", lambda task, *rest, **more: task_graph(other, *rest, **more))
+    with pytest.raises(NumericError, match="nothing was written"):
+        export(tiny.classifier().eval(), tmp_path / "out", precision=precision)
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_is_measured_on_dev_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tiny.classifier().eval()
+    rows = tiny.rows_of(task)
+    table = Table(rows=rows, columns=["text", "label"], path=tmp_path / "dev.csv", lines=list(range(2, 10)))
+    made = export(task, tmp_path / "out", precision="int8", dev=table)
+    assert made.certificate is not None
+    assert made.certificate.is_passed
+    note = json.loads((tmp_path / "out" / "unmask.json").read_text())
+    assert note["meta"]["engine"]["int8"]["metric"] == "accuracy"
+    assert "accuracy" in str(made)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(folder), "--output", str(tmp_path / "out"), "--precision", "int8"])
+    assert ended.value.code == 0
+    assert "int8" in capsys.readouterr().out
+    assert (tmp_path / "out" / "MANIFEST.json").is_file()
