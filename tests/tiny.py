@@ -17,7 +17,8 @@ from unmask.tasks.multiple_choice import MultipleChoice, MultipleChoiceSettings
 from unmask.tasks.number_reader import RegressionSettings
 from unmask.tasks.regression import Regression
 from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings
-from unmask.tasks.span_qa import SpanQA, SpanQASettings
+from unmask.tasks.span_qa import SpanQA
+from unmask.tasks.span_reader import SpanQASettings
 from unmask.tasks.tag_reader import TaggingSettings
 from unmask.tasks.tagging import Tagging
 from unmask.tasks.vector_reader import EmbeddingSettings

@@ -18,6 +18,7 @@ from unmask.tasks.class_reader import ClassificationSettings, ClassReader
 from unmask.tasks.number_reader import NumberReader, RegressionSettings
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Place, Row, row_number, row_of
+from unmask.tasks.span_reader import SpanQASettings, SpanReader
 from unmask.tasks.tag_reader import TaggingSettings, TagReader
 from unmask.tasks.vector_reader import EmbeddingSettings, VectorReader
 from unmask.tokenizer.load import Tokenizer
@@ -30,6 +31,7 @@ READERS: dict[str, tuple[type[Reader], type]] = {
     "classification": (ClassReader, ClassificationSettings),
     "embedding": (VectorReader, EmbeddingSettings),
     "regression": (NumberReader, RegressionSettings),
+    "span_qa": (SpanReader, SpanQASettings),
     "tagging": (TagReader, TaggingSettings),
 }
 """Of each task that can be exported."""

@@ -53,6 +53,7 @@ def in_bert_form() -> Task:
 LONG = " ".join([*tiny.GOOD, *tiny.BAD] * 4)  # read in windows
 TEXTS = [{"text": text} for text in (*tiny.GOOD, "x", LONG)]
 PAIRS = [{"text": text, "pair": LONG[:40]} for text in (*tiny.BAD, LONG)]
+QUESTIONS = [{"question": "Where?", "context": text} for text in (tiny.STORY, *tiny.GOOD, LONG)]
 CASES: dict[str, tuple[Task, list[dict[str, str]]]] = {
     "one label": (tiny.classifier(), TEXTS),
     "temperature": (classifier(temperature=0.3, top_k=1), TEXTS),
@@ -62,6 +63,8 @@ CASES: dict[str, tuple[Task, list[dict[str, str]]]] = {
     "regression": (tiny.regression(), TEXTS),
     "tagging": (tiny.tagger(), TEXTS),
     "tagging by means": (tiny.tagger(pooling="mean"), TEXTS),
+    "questions": (tiny.span_qa(text_column="question"), QUESTIONS),
+    "questions without answers": (tiny.span_qa(text_column="question", has_no_answers=True), QUESTIONS),
     "embedding": (tiny.embedder(), [{"text": one["text"]} for one in TEXTS] + PAIRS),
 }
 

@@ -93,7 +93,7 @@ def export(
             f"the graph's logits differ by {difference:.2g} from the network's, their cosine is {cosine:.5f}; nothing "
             "was written",
             value=precision,
-            expected=f"a cosine of at least {MIN_COSINE[precision]}; in float32, differences of {golden['tolerance']:.1g}",
+            expected=f"a cosine of at least {MIN_COSINE[precision]}; float32: differences of {golden['tolerance']:.0e}",
             remedy="take --precision float32",
         )
     made = Export(precision, difference, cosine, len(content), found)

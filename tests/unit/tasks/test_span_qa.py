@@ -20,7 +20,8 @@ from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor
 from unmask.runtime import machine
 from unmask.tasks.base import Row
-from unmask.tasks.span_qa import AnswerPrediction, FoundAnswer, SpanQA, SpanQASettings, WindowFeatures
+from unmask.tasks.span_qa import SpanQA
+from unmask.tasks.span_reader import AnswerPrediction, FoundAnswer, SpanQASettings, WindowFeatures
 from unmask.tokenizer.load import Tokenizer
 from unmask.train.fit import Step, Trainer
 from unmask.train.settings import OptimSettings
