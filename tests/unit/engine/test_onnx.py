@@ -123,6 +123,25 @@ def test_weights_have_seven_bits_where_sums_of_eight_would_overflow(monkeypatch:
         np.testing.assert_allclose(values.T * scale[:, None], weight.numpy(), atol=float(scale.max()) * 0.51)
 
 
+@pytest.mark.parametrize(
+    ("flags", "machine", "expected"),
+    [
+        ("sse avx2", "x86_64", True),
+        ("avx512f avx512_vnni", "x86_64", False),
+        ("avx2 avx_vnni", "x86_64", False),
+        (None, "x86_64", True),
+        (None, "aarch64", False),
+    ],
+)
+def test_processors_whose_products_overflow(
+    flags: str | None, machine: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
+    assert onnx_run.saturates(tmp_path / "cpuinfo") is expected
+
+
 @torch.inference_mode()
 def test_the_memory_of_a_large_batch_is_given_back() -> None:
     network = encoder(hidden_size=96, intermediate_size=384, max_length=256)
