@@ -11,12 +11,46 @@ namespace {
 
 constexpr int kBlockRows = 48;  // tokens that go through a whole layer together, all their numbers in L2
 
+constexpr int kFewRows = 24;    // a thread with fewer would read all weights for too little work
+constexpr double kLittle = 1.6e7;  // products a layer that one thread has done before others have got their numbers
+constexpr int kEnough = 8;      // blocks a thread, so that the last one to end is not waited for long
+
+// How the parts of a block are done: by this thread, one after the other ...
+struct Alone {
+    template <typename Call>
+    void columns(int count, Call&& call) const {
+        for (int i = 0; i < count; ++i) call(i);
+    }
+    template <typename Call>
+    void rows(int count, Call&& call) const {
+        columns(count, call);
+    }
+};
+
+// ... or by all of them; rows, of which there is little to do, in handfuls.
+struct Together {
+    Pool& pool;
+
+    template <typename Call>
+    void columns(int count, Call&& call) const {
+        pool.each(count, [&](int item, int) { call(item); });
+    }
+    template <typename Call>
+    void rows(int count, Call&& call) const {
+        constexpr int some = 16;
+        pool.each((count + some - 1) / some, [&](int item, int) {
+            for (int i = item * some; i < std::min(count, (item + 1) * some); ++i) call(i);
+        });
+    }
+};
+
 const float* floats(const Buffer& buffer) { return reinterpret_cast<const float*>(buffer.data()); }
 
 class Pass {
   public:
     Pass(const Encoder& encoder, const Batch& batch, Pool& pool, Room& room)
         : encoder_(encoder), batch_(batch), pool_(pool), room_(room), size_(encoder.hidden), tokens_(int(batch.starts[batch.texts])) {
+        is_little_ = double(tokens_) * size_ * (4.0 * size_ + 2.0 * encoder.wide) < kLittle;
         hidden_ = room.hidden.as<float>(size_t(tokens_) * size_);
         context_ = room.context.as<float>(size_t(tokens_) * size_);
         qkv_ = room.qkv.as<float>(size_t(tokens_) * 3 * size_);
@@ -27,7 +61,7 @@ class Pass {
     void run() {
         const int depth = int(encoder_.layers.size());
         in_blocks(tokens_, [&](Block& block, int first, int rows, auto each) {
-            each(rows, [&](int r) { embed(first + r); });
+            each.rows(rows, [&](int r) { embed(first + r); });
             queries(block, 0, first, rows, each);
         });
         keep(0, tokens_);
@@ -47,22 +81,25 @@ class Pass {
   private:
     using Block = Room::Block;
 
-    // Many tokens: each block of them is one thread's work. Few: one block, whose rows and columns are shared out.
+    // Many tokens: each block of them is one thread's work. Few: one block, whose columns are shared out.
     template <typename Body>
     void in_blocks(int rows, Body&& body) {
         const int threads = pool_.threads();
-        if (threads > 1 && rows < 2 * threads * kBlockRows / 2) {
-            body(room_.blocks[0], 0, rows, [&](int count, auto call) {
-                pool_.each(count, [&](int item, int) { call(item); });
-            });
+        if (is_little_) {
+            body(room_.blocks[0], 0, rows, Alone{});
             return;
         }
-        const int blocks = (rows + kBlockRows - 1) / kBlockRows;
+        if (threads > 1 && rows < threads * kFewRows) {
+            body(room_.blocks[0], 0, rows, Together{pool_});
+            return;
+        }
+        const int tiles = (rows + kRows - 1) / kRows;
+        int blocks = (rows + kBlockRows - 1) / kBlockRows;
+        if (blocks < kEnough * threads) blocks = std::min(tiles, round_up(blocks, threads));
         pool_.each(blocks, [&](int item, int thread) {
-            const int first = int(int64_t(rows) * item / blocks), last = int(int64_t(rows) * (item + 1) / blocks);
-            body(room_.blocks[thread], first, last - first, [](int count, auto call) {
-                for (int i = 0; i < count; ++i) call(i);
-            });
+            const int first = int(int64_t(tiles) * item / blocks) * kRows;
+            const int last = std::min(rows, int(int64_t(tiles) * (item + 1) / blocks) * kRows);
+            body(room_.blocks[thread], first, last - first, Alone{});
         });
     }
 
@@ -70,7 +107,7 @@ class Pass {
     void product(const Linear& layer, Block& block, int rows, const Target& target, Each each) {
         const char* left = block.left.data();
         const float* scales = floats(block.scales);
-        each(layer.panels(), [&](int panel) { multiply(layer, left, scales, rows, panel, panel + 1, target); });
+        each.columns(layer.panels(), [&](int panel) { multiply(layer, left, scales, rows, panel, panel + 1, target); });
     }
 
     // Rows that `row(r)` points to become the left-hand side of `layer`.
@@ -78,7 +115,7 @@ class Pass {
     void prepare(const Linear& layer, Block& block, int rows, Each each, Row row) {
         char* left = block.left.need(size_t(rows) * layer.left_stride());
         float* scales = block.scales.as<float>(rows);
-        each(rows, [&, left, scales](int r) {
+        each.rows(rows, [&, left, scales](int r) {
             to_left(layer.format, row(r), layer.inputs, left + r * layer.left_stride(), layer.left_stride(), scales + r);
         });
     }
@@ -105,13 +142,16 @@ class Pass {
 
     void attention() {
         const int size = size_ / encoder_.heads;
-        pool_.each(batch_.texts * encoder_.heads, [&](int item, int thread) {
+        auto head = [&](int item, int thread) {
             const int text = item / encoder_.heads, place = item % encoder_.heads * size;
             const int64_t start = batch_.starts[text];
             const float* query = qkv_ + start * 3 * size_ + place;
-            const Head head{query, query + size_, query + 2 * size_, 3L * size_, int(batch_.starts[text + 1] - start), size};
-            attend(encoder_.attention, head, context_ + start * size_ + place, size_, room_.heads[thread]);
-        });
+            const Head own{query, query + size_, query + 2 * size_, 3L * size_, int(batch_.starts[text + 1] - start), size};
+            attend(encoder_.attention, own, context_ + start * size_ + place, size_, room_.heads[thread]);
+        };
+        const int count = batch_.texts * encoder_.heads;
+        if (!is_little_) return pool_.each(count, head);
+        for (int item = 0; item < count; ++item) head(item, 0);
     }
 
     // From the context to the layer's output, in rows first .. of `places` (or of all tokens).
@@ -123,15 +163,15 @@ class Pass {
         float* sums = block.sums.as<float>(size_t(rows) * size_);
         float* wide = block.wide.as<float>(size_t(rows) * encoder_.wide);
         const auto place = [&](int r) { return size_t(places ? places[first + r] : first + r) * size_; };
-        each(rows, [&](int r) { std::memcpy(residual + size_t(r) * size_, hidden_ + place(r), sizeof(float) * size_); });
+        each.rows(rows, [&](int r) { std::memcpy(residual + size_t(r) * size_, hidden_ + place(r), sizeof(float) * size_); });
         prepare(joined, block, rows, each, [&](int r) { return context_ + place(r); });
         product(joined, block, rows, {Then::kAdd, sums, size_, residual}, each);
-        each(rows, [&](int r) { normalise(own.norms[0], sums + size_t(r) * size_, residual + size_t(r) * size_); });
+        each.rows(rows, [&](int r) { normalise(own.norms[0], sums + size_t(r) * size_, residual + size_t(r) * size_); });
         prepare(up, block, rows, each, [&](int r) { return residual + size_t(r) * size_; });
         product(up, block, rows, {Then::kGelu, wide, encoder_.wide}, each);
         prepare(down, block, rows, each, [&](int r) { return wide + size_t(r) * encoder_.wide; });
         product(down, block, rows, {Then::kAdd, sums, size_, residual}, each);
-        each(rows, [&](int r) { normalise(own.norms[1], sums + size_t(r) * size_, to + size_t(first + r) * size_); });
+        each.rows(rows, [&](int r) { normalise(own.norms[1], sums + size_t(r) * size_, to + size_t(first + r) * size_); });
     }
 
     void normalise(const Norm& norm, const float* from, float* to) const {
@@ -147,6 +187,7 @@ class Pass {
     Pool& pool_;
     Room& room_;
     int size_, tokens_;
+    bool is_little_;
     float *hidden_, *context_, *qkv_;
 };
 
