@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace unmask {
@@ -24,7 +25,8 @@ class Pool {
 
     template <typename Call>
     void each(int count, Call&& call) {
-        run(count, [](void* what, int item, int thread) { (*static_cast<Call*>(what))(item, thread); }, &call);
+        using Body = std::remove_reference_t<Call>;
+        run(count, [](void* what, int item, int thread) { (*static_cast<Body*>(what))(item, thread); }, &call);
     }
 
     int threads() const { return threads_; }
