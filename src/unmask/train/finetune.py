@@ -306,7 +306,9 @@ class _Finetuning:
             collapsed = self._why_collapsed(trainer.step, scores[metric], result.predictions, dev)
             found = look_at(task, result.predictions, dev.rows)
             write_predictions(self.run.folder / PREDICTIONS, task, result.predictions, dev)
-        certificates = certify_model(task, dev) if dev is not None and self.settings.certify else []
+        certificates = []
+        if dev is not None and self.settings.certify and collapsed is None:  # who knows nothing has nothing to lose
+            certificates = certify_model(task, dev)
         self.run.log(
             "final",
             step=trainer.step,

@@ -19,6 +19,8 @@ from unmask.train.settings import FinetuneSettings
 
 SETTINGS = {
     "epochs": 2,
+    "patience": 20,
+    "batch_size": 8,
     "log_every": 1,
     "optim": {"lr": 3e-3},
     "machine": {"device": "cpu", "dtype": "float32", "threads": 1},
@@ -46,7 +48,7 @@ def trained(tmp_path: Path, name: str, dev: Path, **settings: object) -> Path:
 @needs_kernels
 def test_a_run_with_enough_dev_rows_certifies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "unmask"):
-        run = trained(tmp_path, "run", rows(tmp_path / "dev.jsonl", 50))
+        run = trained(tmp_path, "run", rows(tmp_path / "dev.jsonl", 50), epochs=16)
     (final,) = runs.events(run, "final")
     assert list(final["precisions"]) == LOWER
     passed = {name for name, one in final["precisions"].items() if one["is_passed"]}
@@ -62,12 +64,20 @@ def test_a_run_with_enough_dev_rows_certifies(tmp_path: Path, caplog: pytest.Log
 
 def test_few_dev_rows_or_no_wish_certify_nothing(tmp_path: Path) -> None:
     few = trained(tmp_path, "few", rows(tmp_path / "few.jsonl", 49))
-    unasked = trained(tmp_path, "unasked", rows(tmp_path / "many.jsonl", 50), certify=False)
+    unasked = trained(tmp_path, "unasked", rows(tmp_path / "many.jsonl", 50), certify=False, epochs=16)
     for run in (few, unasked):
         assert "engine" not in read_json(run / "model" / "unmask.json")["meta"]
         assert "precisions" not in read_json(run / "model" / "golden.json")
         assert "Precisions" not in (run / "model" / "README.md").read_text()
         assert "Lower precisions" not in (run / "report.html").read_text()
+
+
+@needs_kernels
+def test_a_run_that_has_learned_nothing_has_nothing_to_lose(tmp_path: Path) -> None:
+    run = trained(tmp_path, "run", rows(tmp_path / "dev.jsonl", 50), epochs=1, optim={"lr": 1e-9})
+    (final,) = runs.events(run, "final")
+    assert final["collapsed"]
+    assert final["precisions"] == {}
 
 
 @pytest.mark.skipif(LOWER != ["bfloat16", "int8"], reason="no kernels of both precisions here")
