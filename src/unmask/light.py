@@ -37,6 +37,9 @@ READERS: dict[str, tuple[type[Reader], type]] = {
 """Of each task that can be exported."""
 
 
+_NOTED = 32
+
+
 class LightPredictor:
     """Answers a task's question about texts, as `Predictor` does.
 
@@ -105,6 +108,11 @@ class LightPredictor:
         """
         said = self.run(rows, place=place)
         return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
+
+    def note(self, text: str) -> list[float]:
+        """The first numbers that the network says about a text, for comparing machines."""
+        ((parts, _),) = self.run([dict.fromkeys(self.reader.text_columns, text)])
+        return [float(one) for part in parts for one in np.ravel(part)][:_NOTED]
 
     def run(self, rows: Sequence[Row], *, place: Place = row_number) -> list[tuple[list[Any], list[Features]]]:
         """What the network says about each row, before it becomes an answer: its parts and their features."""

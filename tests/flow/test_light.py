@@ -1,6 +1,7 @@
 """Exported models answer without torch as `Predictor` does with it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from tests import tiny
+from unmask import storage
 from unmask.errors import ArtefactError, DataError
+from unmask.golden import verify
 from unmask.predict import Predictor
 from unmask.tasks.base import Task
 from unmask.tasks.class_reader import ClassificationSettings
@@ -124,3 +127,20 @@ def test_a_processor_that_int8_overflows_on_is_told(
     monkeypatch.setattr("unmask.light.saturates", lambda: True)
     LightPredictor.load(tmp_path / "model", threads=1)
     assert "can overflow" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_exported_folder_is_verified(precision: Any, tmp_path: Path) -> None:
+    export(classifier(), tmp_path / "model", precision=precision)
+    found = verify(tmp_path / "model")
+    assert found["texts"] == 3
+    assert found["difference"] < NEAR
+    golden = json.loads((tmp_path / "model" / "golden.json").read_text())
+    golden["exported"]["texts"][0]["numbers"][0] += 0.5
+    with storage.staged(tmp_path / "changed") as staging:
+        for file in (tmp_path / "model").iterdir():
+            if file.name != storage.MANIFEST:
+                shutil.copy(file, staging)
+        (staging / "golden.json").write_text(json.dumps(golden))
+    with pytest.raises(ArtefactError, match=precision):
+        verify(tmp_path / "changed")

@@ -86,7 +86,9 @@ def export(
     keep = {} if found is None else dict(found.keep)
     content = task_graph(task, precision, keep=keep)
     golden = make_golden(task)
-    difference, cosine = _compare(task, Runner(content, threads), [one["text"] for one in golden["texts"]])
+    light = LightPredictor(READERS[task.name][0](task.config, task.tokenizer, task.settings), Runner(content, threads))
+    texts = [one["text"] for one in golden["texts"]]
+    difference, cosine = _compare(task, light, texts)
     if cosine < MIN_COSINE[precision] or (precision == "float32" and difference > golden["tolerance"]):
         raise NumericError(
             "no-parity",
@@ -96,6 +98,12 @@ def export(
             expected=f"a cosine of at least {MIN_COSINE[precision]}; float32: differences of {golden['tolerance']:.0e}",
             remedy="take --precision float32",
         )
+    golden["exported"] = {
+        "max_difference": difference,
+        "cosine": cosine,
+        "precision": precision,
+        "texts": [{"text": text, "numbers": light.note(text)} for text in texts],
+    }
     made = Export(precision, difference, cosine, len(content), found)
     _write(output, task, content, made, golden)
     return made
@@ -115,9 +123,8 @@ def _gate(task: Task, dev: Table, precision: str, max_drop: float, threads: int)
     return found
 
 
-def _compare(task: Task, runner: Runner, texts: list[str]) -> tuple[float, float]:
+def _compare(task: Task, light: LightPredictor, texts: list[str]) -> tuple[float, float]:
     """Greatest difference of a logit, and cosine of all, between the graph and the network."""
-    light = LightPredictor(READERS[task.name][0](task.config, task.tokenizer, task.settings), runner)
     rows = [task.example(text) for text in texts]
     ours, theirs = (
         np.concatenate([np.ravel(part) for parts, _ in one.run(rows) for part in parts]).astype(np.float64)
@@ -128,7 +135,6 @@ def _compare(task: Task, runner: Runner, texts: list[str]) -> tuple[float, float
 
 
 def _write(output: Path, task: Task, content: bytes, made: Export, golden: dict[str, Any]) -> None:
-    parity = {"max_difference": made.difference, "cosine": made.cosine, "precision": made.precision}
     certified = {} if made.certificate is None else {made.precision: made.certificate.to_json()}
     notes = {
         "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
@@ -142,6 +148,6 @@ def _write(output: Path, task: Task, content: bytes, made: Export, golden: dict[
         for name, values in (
             (CONFIG, task.config.to_hf(head=task.head_name, labels=task.labels)),
             (NOTE, {"format": FORMAT, "labels": task.labels, "meta": notes, "versions": versions}),
-            ("golden.json", golden | {"exported": parity}),
+            ("golden.json", golden),
         ):
             (staging / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")

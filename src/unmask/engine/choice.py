@@ -7,17 +7,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from unmask.data.batching import positions_of
-from unmask.engine import onnx_graph, onnx_run
 from unmask.engine.library import library
 from unmask.engine.native import NativeEncoder
-from unmask.engine.onnx import PRECISIONS as ONNX_PRECISIONS
-from unmask.engine.onnx import OnnxEncoder
 from unmask.engine.portable import change_products
 from unmask.errors import ResourceError, UsageError
 from unmask.model.config import EncoderConfig
@@ -32,6 +31,7 @@ Name = Literal["auto", "native", "onnx", "torch"]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 NAMES: tuple[Name, ...] = ("native", "onnx", "torch")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+_ONNX_PRECISIONS = ("float32", "int8")
 _LENGTHS = (64, 48, 40, 32, 24, 16, 12, 8) * 4  # tokens of the texts that engines are measured on
 
 
@@ -110,7 +110,7 @@ def runs(name: str, precision: str, config: EncoderConfig) -> bool:
     if name == "torch":
         return True
     if name == "onnx":
-        return onnx_graph.is_installed() and onnx_run.is_installed() and precision in ONNX_PRECISIONS
+        return precision in _ONNX_PRECISIONS and all(find_spec(one) is not None for one in ("onnx", "onnxruntime"))
     found = library()
     return found is not None and found.runs(precision)
 
@@ -118,7 +118,7 @@ def runs(name: str, precision: str, config: EncoderConfig) -> bool:
 def why_not(name: str = "native") -> str:
     """What the compiled kernels or onnxruntime lack here, in words."""
     if name == "onnx":
-        return f"it computes in {' and '.join(ONNX_PRECISIONS)}, if it is installed: pip install 'unmask[onnx]'"
+        return f"it computes in {' and '.join(_ONNX_PRECISIONS)}, if it is installed: pip install 'unmask[onnx]'"
     found = library()
     if found is None:
         return "its kernels were not compiled, or the processor has no AVX-512"
@@ -137,7 +137,7 @@ def install(task: Task, engine: Engine) -> None:
         change_products(encoder, engine.precision, keep=engine.keep)
         return
     if engine.name == "onnx":
-        task.encoder = OnnxEncoder(  # type: ignore[assignment]
+        task.encoder = _onnx_encoder(  # type: ignore[assignment]
             encoder, engine.precision, threads=engine.threads, keep=engine.keep, has_states=task.reads_all_layers
         )
         return
@@ -147,6 +147,12 @@ def install(task: Task, engine: Engine) -> None:
             "no-kernels", f"the engine 'native' does not run: {why_not()}", remedy="take --engine torch"
         )
     task.encoder = NativeEncoder(encoder, found, engine.precision, threads=engine.threads, keep=engine.keep)  # type: ignore[assignment]
+
+
+def _onnx_encoder(encoder: Encoder, precision: str, **options: Any) -> nn.Module:
+    from unmask.engine.onnx import OnnxEncoder
+
+    return OnnxEncoder(encoder, precision, **options)
 
 
 def _check(value: str, known: Sequence[str], what: str) -> None:
@@ -180,7 +186,7 @@ def _measure(config: EncoderConfig, option: tuple[str, str], threads: int, repea
     encoder.init_weights(0)
     found = library()
     if name == "onnx":
-        encoder = OnnxEncoder(encoder, precision, threads=threads)  # type: ignore[assignment]
+        encoder = _onnx_encoder(encoder, precision, threads=threads)  # type: ignore[assignment]
     elif name == "native" and found is not None:
         encoder = NativeEncoder(encoder, found, precision, threads=threads)  # type: ignore[assignment]
     else:

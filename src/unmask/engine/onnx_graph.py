@@ -143,11 +143,6 @@ class Rows:
         return self.int8
 
 
-def is_installed() -> bool:
-    """Whether the package onnx is there."""
-    return onnx is not None
-
-
 def weight_levels() -> int:
     """The greatest weight of an int8 product that is right on this processor."""
     return 63 if saturates() else _LEVELS

@@ -85,11 +85,6 @@ class Runner:
         return found
 
 
-def is_installed() -> bool:
-    """Whether onnxruntime is there."""
-    return onnxruntime is not None
-
-
 def missing_extra(package: str) -> UsageError:
     """The error of a package that the engine needs and that is not installed."""
     return UsageError(

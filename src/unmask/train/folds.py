@@ -114,7 +114,8 @@ def cross_validate(
             rest = np.setdiff1d(np.arange(len(table.rows)), held).tolist()
             inputs = job.inputs | {"fold": f"{number} of {num_folds}"}
             fold = replace(job, train=table.part(rest), dev=table.part(held), inputs=inputs)
-            results.append(run_job(fold, settings, output / f"fold-{number}"))
+            inner = settings.model_copy(update={"certify": settings.certify and keep == "best"})
+            results.append(run_job(fold, inner, output / f"fold-{number}"))
             parts.append(_part(f"fold-{number}", settings.seed, results[-1]))
             said = read_records(results[-1].predictions)
             records += [one | {"row": held[one["row"]], "fold": number} for one in said]

@@ -8,7 +8,7 @@ import torch
 
 from tests import tiny
 from unmask.checkpoint import load_model, save_model
-from unmask.engine import choice, onnx_run
+from unmask.engine import choice
 from unmask.engine.choice import Engine, choose, runs
 from unmask.engine.library import library
 from unmask.engine.native import NativeEncoder
@@ -93,7 +93,7 @@ def test_vectors_of_several_layers_are_computed_by_onnxruntime_too(tmp_path: Pat
 
 
 def test_an_engine_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_run, "onnxruntime", None)
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
     assert choose(tiny.config(), certified=("int8",), threads=1).name != "onnx"
     with pytest.raises(ResourceError, match=r"unmask\[onnx\]"):
         choose(tiny.config(), name="onnx")
