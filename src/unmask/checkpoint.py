@@ -265,7 +265,9 @@ def _refuse_nonfinite(weights: StateDict, folder: Path) -> None:
 
 def _is_finite(tensor: torch.Tensor) -> bool:
     """A finite sum has finite parts, and is ten times faster than a look at each; few finite tensors have another."""
-    return math.isfinite(tensor.sum(dtype=torch.float32)) or bool(torch.isfinite(tensor).all())
+    is_finite = math.isfinite(tensor.sum(dtype=torch.float32)) or bool(torch.isfinite(tensor).all())
+    page_out([tensor])
+    return is_finite
 
 
 def _labels(content: dict[str, Any], state_dict: StateDict, folder: Path) -> list[str] | None:
