@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := src tests docs benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check docs bench clean
+.PHONY: help install demo test test-slow check docs bench bench-engine clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/.core ## Make .venv with the package and the `unmask` command in it
 	@echo "ready: $(BIN)/unmask --help"
@@ -34,8 +34,11 @@ check: $(VENV)/.dev ## Check format, lint and types
 docs: $(VENV)/.dev ## Write the pages of docs/reference anew from the code
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.bench ## Run every script of benchmarks/, one after the other
-	@set -e; for script in benchmarks/*_cpu.py benchmarks/start_up.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(VENV)/.bench ## Measure training and start-up beside their peers
+	@set -e; for script in finetune_cpu pretrain_cpu start_up; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done
+
+bench-engine: $(VENV)/.bench ## Measure the engine beside all its peers, every model and workload (hours)
+	$(BIN)/python benchmarks/engine_cpu.py
 
 clean: ## Remove .venv, caches and built files
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
