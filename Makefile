@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := src tests docs benchmarks
+KERNELS := hatch_build.py $(wildcard src/unmask/engine/kernels/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow check docs bench bench-engine clean
@@ -52,14 +53,14 @@ $(VENV)/.torch: Makefile
 	$(PIP) "$(TORCH)"
 	@touch $@
 
-$(VENV)/.core: pyproject.toml $(VENV)/.torch
+$(VENV)/.core: pyproject.toml $(KERNELS) $(VENV)/.torch
 	$(PIP) "$(TORCH)" -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+$(VENV)/.dev: pyproject.toml $(KERNELS) $(VENV)/.torch
 	$(PIP) "$(TORCH)" -e '.[dev,zh]'
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.bench: pyproject.toml $(VENV)/.torch
+$(VENV)/.bench: pyproject.toml $(KERNELS) $(VENV)/.torch
 	$(PIP) "$(TORCH)" -e '.[bench,zh]'
 	@touch $@ $(VENV)/.core

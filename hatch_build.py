@@ -81,7 +81,11 @@ else:
             """Compile, and mark the wheel as made for this platform where that worked."""
             if self.target_name != "wheel":
                 return
-            reason = compile_kernels()
+            (ENGINE / "_kernels.so").unlink(missing_ok=True)
+            try:
+                reason = compile_kernels()
+            except OSError as error:  # no such compiler, or a source tree that cannot be written
+                reason = str(error)
             if reason is not None:
                 self.app.display_warning(f"unmask: the kernels were not compiled, torch does their work: {reason}")
                 return

@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -108,8 +109,8 @@ def use_cpu(threads: int | None = None) -> None:
 
 def cache_folder() -> Path:
     """Where things are kept that can be made again: $XDG_CACHE_HOME or ~/.cache; it may not exist."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    return Path(named or "~/.cache").expanduser() / "unmask"
+    named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(tempfile.gettempdir() if named.startswith("~") else named) / "unmask"  # an account without a home
 
 
 def page_out(tensors: Iterable[torch.Tensor]) -> None:

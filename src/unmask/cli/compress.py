@@ -35,7 +35,8 @@ def quantize(
     precision = "int8" if computing.precision == "auto" else computing.precision
     heavy("unmask.runtime:use_cpu")(computing.threads)
     load = heavy("unmask.predict:Predictor").load
-    task = load(model, **asked.changes(label_column=label_column), engine="torch", precision="float32").task
+    exact = {"engine": "torch", "precision": "float32", "device": "cpu"}
+    task = load(model, **asked.changes(label_column=label_column), **exact).task
     found = heavy("unmask.compress.quantize:quantize")(
         model,
         task,

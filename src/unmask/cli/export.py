@@ -33,7 +33,7 @@ def export(
     """
     columns = {} if label_column is None else {"label_column": label_column}
     load = heavy("unmask.predict:Predictor").load
-    task = load(model, columns=columns, engine="torch", precision="float32").task
+    task = load(model, columns=columns, engine="torch", precision="float32", device="cpu").task
     table = None if dev is None else labelled(dev, task, None)
     made = heavy("unmask.compress.export:export")(task, output, precision=precision, dev=table, max_drop=max_drop)
     say(str(made))

@@ -78,7 +78,7 @@ def predict(
     """Answer for texts: classes, or what stands behind a mask.
 
     Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them. Texts and
-    JSON lines are answered as they are read, in constant memory.
+    JSON lines are answered 1,024 at a time, in constant memory.
 
     Args:
         texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.

@@ -165,13 +165,13 @@ def _speeds(config: EncoderConfig, options: Sequence[tuple[str, str]], threads: 
     place = cache_folder() / "engines.json"
     shape = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
     prefix = f"{processor()} {torch.__version__} {threads} {shape}"
-    with suppress(OSError, ValueError, KeyError):  # none yet, not readable, or not of this network
-        stored = json.loads(place.read_text("utf-8"))
+    stored: dict[str, float] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, damaged, or not of this network
+        stored = dict(json.loads(place.read_text("utf-8")))
         return {one: float(stored[f"{prefix} {one}"]) for one in options}
     found = {one: _measure(config, one, threads) for one in options}
     with suppress(OSError, ValueError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        stored = json.loads(place.read_text("utf-8")) if place.is_file() else {}
         stored |= {f"{prefix} {one}": round(speed, 1) for one, speed in found.items()}
         place.write_text(json.dumps(stored, indent=1), "utf-8")
     return found

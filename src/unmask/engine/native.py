@@ -125,6 +125,8 @@ class NativeEncoder(nn.Module):
         config = self.config
         if layout.max_seqlen > config.max_length:
             raise ValueError(f"a text of {layout.max_seqlen} tokens; the model takes {config.max_length}")
+        if not layout.num_tokens == len(input_ids) == len(position_ids):
+            raise ValueError(f"{len(input_ids)} ids and {len(position_ids)} positions for {layout.num_tokens} tokens")
         ids = _indices(input_ids, config.vocab_size, "token id")
         positions = _indices(position_ids, config.num_positions, "position")
         types = None if token_type_ids is None else _indices(token_type_ids, config.type_vocab_size, "token type")
@@ -151,7 +153,7 @@ class NativeEncoder(nn.Module):
 
 def _indices(values: torch.Tensor, size: int, what: str) -> torch.Tensor:
     """int64 numbers in one piece, all below `size`: the kernels read memory by them."""
-    ready = values.to(torch.int64).contiguous()
+    ready = values.to("cpu", torch.int64).contiguous()
     if len(ready):
         low, high = (int(one) for one in torch.aminmax(ready))
         if low < 0 or high >= size:

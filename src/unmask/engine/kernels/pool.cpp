@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <new>
+
 namespace unmask {
 namespace {
 
@@ -54,6 +56,7 @@ void Pool::run(int count, Work work, void* what) {
             else
                 std::this_thread::yield();
         }
+        if (failed_.exchange(false)) throw std::bad_alloc();
     }
 }
 
@@ -64,7 +67,11 @@ void Pool::take(int thread) {
         seen = ticket_.fetch_add(1, std::memory_order_acq_rel);
         const auto item = seen & kMask;
         if (item >= ((seen >> kBits) & kMask)) return;
-        work_(what_, int(item), thread);  // not replaced before this item is done
+        try {
+            work_(what_, int(item), thread);  // not replaced before this item is done
+        } catch (...) {
+            failed_ = true;
+        }
         left_.fetch_sub(1, std::memory_order_release);
     }
 }

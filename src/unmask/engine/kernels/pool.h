@@ -21,6 +21,7 @@ class Pool {
     Pool& operator=(const Pool&) = delete;
 
     // Calls work(what, item, thread) for each item of 0 .. count - 1, on this thread too, and waits for the last one.
+    // Throws std::bad_alloc behind it if one has thrown: work throws nothing else.
     void run(int count, Work work, void* what);
 
     template <typename Call>
@@ -44,6 +45,7 @@ class Pool {
     std::atomic<int> left_{0};
     std::atomic<int> sleepers_{0};
     std::atomic<bool> stop_{false};
+    std::atomic<bool> failed_{false};
     Work work_ = nullptr;
     void* what_ = nullptr;
     std::mutex mutex_;
