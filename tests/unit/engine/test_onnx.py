@@ -15,11 +15,9 @@ from unmask.errors import ArtefactError, UsageError
 from unmask.model.config import EncoderConfig
 from unmask.model.encoder import Encoder
 from unmask.model.layout import Layout
-
-onnx = 
 from unmask.runtime import trim_heap
 
-pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 from unmask.engine.onnx import OnnxEncoder  # noqa: E402
 
