@@ -19,6 +19,7 @@ from unmask.errors import ArtefactError, DataError, ResourceError
 from unmask.runtime import Machine, machine, page_out, trim_heap
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
+from unmask.tasks.rows import row_of
 
 log = logging.getLogger("unmask")
 
@@ -103,7 +104,7 @@ class Predictor:
         """
         if isinstance(texts, str):
             raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
-        return self.predict_rows([self._row(text) for text in texts])
+        return self.predict_rows([row_of(text, self.task.text_columns) for text in texts])
 
     def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
         """Predict for rows; one prediction each, in order.
@@ -148,20 +149,6 @@ class Predictor:
         self._where = machine(precision, "cuda")
         self.task.to(self._where.device)
         self.engine = Engine("torch", precision, self._where.threads, f"on {self._where.name}")
-
-    def _row(self, text: Texts) -> Row:
-        if isinstance(text, Mapping):
-            return text
-        parts = [text] if isinstance(text, str) else list(text)
-        columns = self.task.text_columns
-        if len(parts) != len(columns):
-            raise DataError(
-                "wrong-number-of-texts",
-                f"this model reads {len(columns)} text(s) a row, {len(parts)} were given",
-                value=parts,
-                remedy="give pairs as (first, second)" if len(columns) == 2 else "give single texts",
-            )
-        return dict(zip(columns, parts, strict=True))
 
 
 def say_truncated(features: Sequence[Features]) -> bool:
