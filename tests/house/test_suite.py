@@ -44,7 +44,18 @@ def test_make_lists_every_target() -> None:
         ["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     targets = [line.split()[1] for line in shown.splitlines()]
-    assert targets == ["help", "install", "demo", "test", "test-slow", "check", "docs", "bench", "clean"]
+    assert targets == [
+        "help",
+        "install",
+        "demo",
+        "test",
+        "test-slow",
+        "check",
+        "docs",
+        "bench",
+        "bench-engine",
+        "clean",
+    ]
 
 
 def test_ci_runs_the_suite() -> None:
