@@ -48,7 +48,7 @@ def compile_kernels() -> str | None:
 
 
 def source_hash() -> str:
-    """As `unmask.engine.library.source_hash`, which looks whether the library is older than its source."""
+    """As `unmask.engine.compiled.source_hash`, which looks whether the library is older than its source."""
     digest = hashlib.sha256()
     for path in sorted([*(ENGINE / "kernels").glob("*.h"), *(ENGINE / "kernels").glob("*.cpp")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -11,7 +11,7 @@ from tests import tiny
 from unmask.checkpoint import load_model, save_model
 from unmask.cli import app
 from unmask.engine.choice import runs
-from unmask.engine.library import library
+from unmask.engine.compiled import library
 from unmask.predict import Predictor
 from unmask.study.search import open_embedder, read_texts
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from unmask.data.batching import positions_of
-from unmask.engine.library import library
+from unmask.engine.compiled import library
 from unmask.engine.native import NativeEncoder
 from unmask.engine.portable import change_products
 from unmask.errors import ResourceError, UsageError

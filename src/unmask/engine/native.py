@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unmask.engine.library import Library
+from unmask.engine.compiled import Library
 from unmask.errors import ResourceError
 from unmask.model.encoder import Encoder, Layer
 from unmask.model.layers import LayerNorm, Linear

@@ -10,7 +10,7 @@ from tests import tiny
 from unmask.checkpoint import load_model, save_model
 from unmask.engine import choice
 from unmask.engine.choice import Engine, choose, runs
-from unmask.engine.library import library
+from unmask.engine.compiled import library
 from unmask.engine.native import NativeEncoder
 from unmask.engine.onnx import OnnxEncoder
 from unmask.errors import ResourceError, UsageError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.engine.library import SOURCES, Library, library, source_hash
+from unmask.engine.compiled import SOURCES, Library, library, source_hash
 from unmask.engine.native import NativeEncoder
 from unmask.engine.portable import change_products
 from unmask.errors import ResourceError
