@@ -13,6 +13,7 @@ from unmask.checkpoint import load_model
 from unmask.data.corpus import build
 from unmask.errors import ArtefactError, NumericError, ResourceError, UsageError
 from unmask.train.dry_run import dry_run
+from unmask.train.guard import SpikeGuard, Verdict
 from unmask.train.pretrain import pretrain
 
 
@@ -170,3 +171,19 @@ def test_a_checkpoint_is_due_by_time_too(corpus: Path, tmp_path: Path) -> None:
     often = runs.settings(save_every=1000, save_minutes=1e-9, keep_checkpoints=20)
     pretrain([corpus], tmp_path / "run", often)
     assert len(runs.events(tmp_path / "run", "checkpoint")) == 10
+
+
+def test_where_blocks_get_longer_no_loss_is_a_spike_by_those_of_shorter_ones(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: dict[int, int] = {}
+    judge = SpikeGuard.judge
+
+    def noting(self: SpikeGuard, step: int, loss: float) -> Verdict:
+        known[step] = len(self.losses)
+        return judge(self, step, loss)
+
+    monkeypatch.setattr(SpikeGuard, "judge", noting)
+    longer = {"block_lengths": (16,), "block_shares": (0.6,)}
+    pretrain([corpus], tmp_path / "run", runs.settings(curriculum=longer))
+    assert [known[step] for step in range(1, 11)] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]

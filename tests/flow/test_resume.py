@@ -32,7 +32,12 @@ RECIPES = {
     "muon, words, mean of weights, growing batch": {
         "optim": {"optimizer": "muon", "ema_decay": 0.9, "schedule": "wsd"},
         "masking": {"unit": "word", "mask_prob": 0.3, "mask_prob_end": 0.15},
-        "curriculum": {"start_batch_size": 3, "batch_warmup_ratio": 0.4},
+        "curriculum": {
+            "block_lengths": (16,),
+            "block_shares": (0.5,),
+            "start_batch_size": 3,
+            "batch_warmup_ratio": 0.4,
+        },
     },
     "pairs, static masks": {
         "input_format": "segment_pair",

@@ -221,6 +221,10 @@ class PretrainStream:
         """
         return in_order(partial(self.batch, rank=rank, world_size=world_size), first, workers=workers)
 
+    def is_turn(self, step: int) -> bool:
+        """Whether the blocks have another length from a step on, counted from 0."""
+        return self._curriculum.is_turn(step)
+
     def held_out(self, micro_batch_size: int | None = None) -> Iterator[Batch]:
         """At most `eval_blocks` held-out blocks, with masks that are the same for every run and every evaluation."""
         size = micro_batch_size or self._settings.micro_batch_size

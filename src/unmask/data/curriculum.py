@@ -16,7 +16,8 @@ class CurriculumSettings(Settings):
     """Shorter blocks and smaller batches to begin with."""
 
     block_lengths: tuple[Annotated[int, Field(ge=8)], ...] = ()
-    """Lengths of the blocks of the first phases; the last phase has `block_length`."""
+    """Lengths of the blocks of the first phases; the last phase has `block_length`. Places that only longer blocks have
+    are learned in their phase alone, which needs many steps at a high learning rate."""
     block_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Share of the steps of each of these phases; the last phase has the rest."""
     start_batch_size: Annotated[int, Field(gt=0)] | None = None
@@ -95,6 +96,10 @@ class Curriculum:
         size = self._full - (self._full - self._start) * max(0.0, 1 - step / max(1, self._growing))
         first = before - self._taken(phase, self._starts[phase])
         return Point(phase, self.block_lengths[phase], first, behind - before, size)
+
+    def is_turn(self, step: int) -> bool:
+        """Whether a step, counted from 0, is the first of a later phase."""
+        return step in self._starts[1:]
 
     def samples(self, steps: int) -> list[int]:
         """Samples of each phase in the first `steps` steps."""

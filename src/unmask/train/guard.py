@@ -52,6 +52,10 @@ class SpikeGuard:
         """Begin to count anew, after the weights were rolled back."""
         self.spikes = []
 
+    def renew(self) -> None:
+        """Forget the losses so far, where other text begins: places of longer blocks that nothing was learned for."""
+        self.losses = []
+
     def _is_spike(self, loss: float) -> bool:
         if not self.settings.spike_sigmas or len(self.losses) < min(_MIN_LOSSES, self.settings.window):
             return False

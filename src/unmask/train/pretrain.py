@@ -179,6 +179,8 @@ class _Pretraining:
                 progress.show(step)
                 if step.verdict == "roll back":
                     run.roll_back(trainer)
+                if self.stream.is_turn(trainer.step):
+                    trainer.guard.renew()
                 self._evaluate_if_due(stop)
                 if self._is_saving_due():
                     check.look(wait=True)

@@ -42,6 +42,7 @@ def test_steps_are_those_of_the_loop(
         assert (point.phase, point.block_length, point.first) == (phase, (*lengths, 512)[phase], taken[phase])
         assert point.batch_size == pytest.approx(size)
         assert point.count >= 1
+        assert curriculum.is_turn(step) == (step > 0 and phase > curriculum.at(step - 1).phase)
         taken[phase] += point.count
         wanted[phase] += size * scales[phase]
         assert abs(taken[phase] - wanted[phase]) <= 1 + 1e-6

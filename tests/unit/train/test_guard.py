@@ -52,6 +52,14 @@ def test_the_state_survives_and_judges_alike() -> None:
     assert [other.judge(step, 77.0) for step in (202, 203)] == [one.judge(step, 77.0) for step in (202, 203)]
 
 
+def test_other_text_is_judged_by_itself() -> None:
+    guard = SpikeGuard(GuardSettings())
+    calm(guard, 1, 200)
+    guard.renew()
+    assert {guard.judge(step, 5.0) for step in range(201, 260)} == {"accept"}
+    assert guard.judge(260, 50.0) == "skip"
+
+
 def test_zero_turns_it_off() -> None:
     guard = SpikeGuard(GuardSettings(spike_sigmas=0))
     calm(guard, 1, 50)
