@@ -82,7 +82,8 @@ class Predictor:
         named = {name: column for name, column in (columns or {}).items() if column is not None}
         made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
         certified = model.meta.get("engine", {})
-        proven = tuple(certified) if made.task.name == model.meta.get("task", {}).get("name") else ()
+        is_its_task = made.task.name == model.meta.get("task", {}).get("name")
+        proven = {kind: one["engine"] for kind, one in certified.items() if is_its_task}
         if device == "cuda" or (device == "auto" and engine in ("auto", "torch") and torch.cuda.is_available()):
             made._move(precision if precision != "auto" else "bfloat16" if "bfloat16" in proven else "float32")
             return made

@@ -76,7 +76,7 @@ def certified(folder: Path, output: Path) -> Path:
     save_model(
         output, config=model.config, state_dict=model.state_dict, tokenizer=model.tokenizer, head=model.head,
         labels=model.labels, card="", golden=None,
-        meta=model.meta | {"engine": {"int8": {"keep": {"0.down": "bfloat16"}}}},
+        meta=model.meta | {"engine": {"int8": {"engine": "torch", "keep": {"0.down": "bfloat16"}}}},
     )  # fmt: skip
     return output
 

@@ -7,7 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from unmask.model.config import EncoderConfig
 from unmask.model.encoder import Encoder
 from unmask.model.layout import Layout
 from unmask.runtime import cache_folder, processor
+from unmask.storage import write_text
 from unmask.tasks.base import Task
 
 log = logging.getLogger("unmask")
@@ -63,19 +66,20 @@ def choose(
     *,
     name: str = "auto",
     precision: str = "auto",
-    certified: Sequence[str] = (),
+    certified: Mapping[str, str] = MappingProxyType({}),
     threads: int | None = None,
 ) -> Engine:
     """Choose an engine for a network.
 
-    float32 is always right; a lower precision is taken without being asked for only where `certified` names it, and
-    only where a measurement of one layer (kept for the next time) says that it is faster on this machine.
+    float32 is always right; a lower precision is taken without being asked for only in the engine that `certified`
+    names for it, and only where a measurement of one layer (kept for the next time) says that it is faster here.
 
     Args:
         config: shape of the network.
         name: `auto`, `native`, `onnx` or `torch`.
         precision: `auto`, `float32`, `bfloat16` or `int8`.
-        certified: precisions whose accuracy has been measured for this model and found good.
+        certified: precisions whose accuracy has been measured for this model and found good, each with the engine that
+            computed then.
         threads: of one pass; by default as many as torch has.
 
     Raises:
@@ -85,10 +89,10 @@ def choose(
     _check(name, NAMES, "engine")
     _check(precision, PRECISIONS, "precision")
     threads = threads or torch.get_num_threads()
-    wanted = ("float32", *certified) if precision == "auto" else (precision,)
-    options = [
-        (one, kind) for kind in wanted for one in (NAMES if name == "auto" else (name,)) if runs(one, kind, config)
-    ]
+    names = NAMES if name == "auto" else (name,)
+    asked = [(one, "float32" if precision == "auto" else precision) for one in names]
+    proven = [(one, kind) for kind, one in certified.items() if one in names and precision == "auto"]
+    options = [one for one in (*asked, *proven) if runs(*one, config)]
     if not options:
         raise ResourceError(
             "no-engine",
@@ -164,17 +168,23 @@ def _speeds(config: EncoderConfig, options: Sequence[tuple[str, str]], threads: 
     """Tokens a second of each option in one layer of this shape, from an earlier measurement where there is one."""
     place = cache_folder() / "engines.json"
     shape = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
-    prefix = f"{processor()} {torch.__version__} {threads} {shape}"
+    prefix = f"{processor()} {_versions()} {threads} {shape}"
     stored: dict[str, float] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, damaged, or not of this network
         stored = dict(json.loads(place.read_text("utf-8")))
         return {one: float(stored[f"{prefix} {one}"]) for one in options}
     found = {one: _measure(config, one, threads) for one in options}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ResourceError):
         place.parent.mkdir(parents=True, exist_ok=True)
         stored |= {f"{prefix} {one}": round(speed, 1) for one, speed in found.items()}
-        place.write_text(json.dumps(stored, indent=1), "utf-8")
+        write_text(place, json.dumps(stored, indent=1))
     return found
+
+
+def _versions() -> str:
+    """What else decides how fast an engine is."""
+    kernels, runtime = library(), find_spec("onnxruntime")
+    return f"{torch.__version__} {kernels and kernels.source} {runtime and version('onnxruntime')}"
 
 
 @torch.inference_mode()

@@ -35,10 +35,12 @@ class Library:
     Attributes:
         calls: the functions of kernels/api.cpp.
         isa: instruction sets of the processor, as `unmask_isa` counts them.
+        source: hash of what they were compiled from.
     """
 
     calls: ctypes.CDLL
     isa: int
+    source: str
 
     def runs(self, precision: str) -> bool:
         """Whether products in `float32`, `bfloat16` or `int8` run on this processor."""
@@ -65,7 +67,8 @@ def library() -> Library | None:
         log.warning("the compiled kernels cannot be loaded (%s); torch computes instead, more slowly", error)
         return None
     calls.unmask_source.restype = ctypes.c_char_p
-    if SOURCES.is_dir() and calls.unmask_source().decode() != source_hash(SOURCES):
+    source = calls.unmask_source().decode()
+    if SOURCES.is_dir() and source != source_hash(SOURCES):
         log.warning(
             "the compiled kernels are older than their source; torch computes instead: install the package anew"
         )
@@ -75,7 +78,7 @@ def library() -> Library | None:
         call.argtypes = arguments
         call.restype = None if name in _NO_RESULT else _INT
     isa = int(calls.unmask_isa())
-    return Library(calls, isa) if isa else None
+    return Library(calls, isa, source) if isa else None
 
 
 def source_hash(folder: Path) -> str:

@@ -27,6 +27,9 @@ def has_kernels() -> bool:
     return library() is not None
 
 
+BEST = "native" if has_kernels() else "torch"
+
+
 def test_without_a_certificate_float32_is_taken(cache: Path) -> None:
     engine = choose(tiny.config())
     assert engine.precision == "float32"
@@ -37,21 +40,32 @@ def test_without_a_certificate_float32_is_taken(cache: Path) -> None:
 
 def test_certified_precisions_are_measured_once(cache: Path) -> None:
     shape = tiny.config(hidden_size=64, intermediate_size=256)
-    engine = choose(shape, certified=("int8",), threads=1)
+    engine = choose(shape, certified={"int8": BEST}, threads=1)
     assert "tokens/s" in engine.note
     stored = json.loads(cache.read_text())
     assert len(stored) >= 2
     slowest = dict.fromkeys(stored, 1.0) | {next(name for name in stored if "int8" in name): 1e9}
     cache.write_text(json.dumps(slowest))
-    again = choose(shape, certified=("int8",), threads=1)
+    again = choose(shape, certified={"int8": BEST}, threads=1)
     assert again.precision == "int8", "the stored speeds decide"
-    choose(tiny.config(hidden_size=128), certified=("int8",), threads=1)
+    choose(tiny.config(hidden_size=128), certified={"int8": BEST}, threads=1)
     assert len(json.loads(cache.read_text())) == 2 * len(stored), "another shape is measured anew"
+
+
+def test_a_certificate_holds_for_the_engine_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"float32": 1.0, "int8": 2.0}
+    monkeypatch.setattr(choice, "_measure", lambda config, one, threads: speeds[one[1]])
+    shape = tiny.config()
+    assert choose(shape, certified={"int8": "torch"}).name == "torch"
+    assert choose(shape, certified={"int8": "torch"}).precision == "int8"
+    assert choose(shape, certified={"int8": "native"}, name="torch").precision == "float32"
+    monkeypatch.setattr(choice, "library", lambda: None)
+    assert choose(shape, certified={"int8": "native"}).precision == "float32", "here are no such kernels"
 
 
 def test_a_cache_that_cannot_be_read_or_written_is_no_hindrance(cache: Path) -> None:
     cache.parent.parent.write_text("a file where a folder should be") if not cache.parent.parent.exists() else None
-    assert choose(tiny.config(), certified=("int8",), threads=1).precision in ("float32", "int8")
+    assert choose(tiny.config(), certified={"int8": BEST}, threads=1).precision in ("float32", "int8")
 
 
 def test_what_is_asked_for_is_taken() -> None:
@@ -94,7 +108,7 @@ def test_vectors_of_several_layers_are_computed_by_onnxruntime_too(tmp_path: Pat
 
 def test_an_engine_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
-    assert choose(tiny.config(), certified=("int8",), threads=1).name != "onnx"
+    assert choose(tiny.config(), certified={"int8": BEST}, threads=1).name != "onnx"
     with pytest.raises(ResourceError, match=r"unmask\[onnx\]"):
         choose(tiny.config(), name="onnx")
 
@@ -107,7 +121,7 @@ def test_a_folder_that_certifies_int8_is_opened_with_it(tmp_path: Path) -> None:
     save_model(
         tmp_path / "certified", config=task.config, state_dict=task.state_dict(), tokenizer=task.tokenizer,
         head=task.head_name, labels=task.labels, card="", golden=None,
-        meta=model.meta | {"engine": {"int8": {"keep": {"0.down": "float32"}}}},
+        meta=model.meta | {"engine": {"int8": {"engine": "torch", "keep": {"0.down": "float32"}}}},
     )  # fmt: skip
     engine = Predictor.load(tmp_path / "certified", engine="torch", precision="int8", threads=1).engine
     assert engine == Engine("torch", "int8", 1, "as asked", {"0.down": "float32"})

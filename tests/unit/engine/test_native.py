@@ -3,7 +3,9 @@
 import itertools
 import os
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,7 @@ def test_float32_equals_the_network(kernels: Library, shape: dict[str, int], len
 def test_low_precision_equals_the_twin_in_torch(kernels: Library, precision: str, shape: dict[str, int]) -> None:
     shape = shape | {"num_hidden_layers": 1}  # each further layer turns a rounding into more of them
     batch = inputs(5, 90, 33, 2)
-    with_float_attention = Library(kernels.calls, isa=kernels.isa if precision == "bfloat16" else 3)
+    with_float_attention = replace(kernels, isa=kernels.isa if precision == "bfloat16" else 3)
     fast = NativeEncoder(encoder(**shape), with_float_attention, precision, threads=2)
     with torch.inference_mode():
         exact = encoder(**shape)(*batch)
@@ -181,12 +183,35 @@ def test_nothing_is_read_outside_the_tables(kernels: Library, change: dict[str, 
 
 
 def test_a_format_that_the_processor_lacks_is_refused(kernels: Library) -> None:
-    old = Library(kernels.calls, isa=1)
+    old = replace(kernels, isa=1)
     assert not old.runs("int8")
     assert old.runs("float32")
     with pytest.raises(ResourceError, match="int8"):
         NativeEncoder(encoder(), old, "int8", threads=1)
     with torch.inference_mode():  # AVX-512 with VNNI but without BF16: attention is float32 then
         batch = inputs(9, 50)
-        found = NativeEncoder(encoder(), Library(kernels.calls, isa=3), "int8", threads=1)(*batch)
+        found = NativeEncoder(encoder(), replace(kernels, isa=3), "int8", threads=1)(*batch)
         assert (found - encoder()(*batch)).norm() / found.norm() < NEAR["int8"]
+
+
+_FEW_THREADS = """
+import resource, sys, torch
+sys.path.insert(0, {root!r})
+from tests.unit.engine.test_native import encoder, inputs
+from unmask.engine.compiled import library
+from unmask.engine.native import NativeEncoder
+one, batch = NativeEncoder(encoder(), library(), "float32", threads=1), inputs(40, 40, 9, 200)
+with torch.inference_mode():
+    wanted = one(*batch)
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 28), size + (1 << 28)))
+    assert torch.equal(NativeEncoder(encoder(), library(), "float32", threads=500)(*batch), wanted)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs the size of this process")
+def test_threads_that_the_system_does_not_give_are_not_missed(kernels: Library) -> None:
+    """Their stacks alone would take more than the 256 MB that are left."""
+    code = _FEW_THREADS.format(root=str(Path(__file__).parents[3]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

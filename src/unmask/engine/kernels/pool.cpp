@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <new>
+#include <system_error>
 
 namespace unmask {
 namespace {
@@ -11,8 +12,14 @@ constexpr int kSpins = 20000;  // some 100 microseconds: stages of one forward p
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(threads < 1 ? 1 : threads) {
-    for (int thread = 1; thread < threads_; ++thread) others_.emplace_back([this, thread] { serve(thread); });
+Pool::Pool(int threads) {
+    others_.reserve(threads > 1 ? threads - 1 : 0);
+    try {
+        for (int thread = 1; thread < threads; ++thread) others_.emplace_back([this, thread] { serve(thread); });
+    } catch (const std::system_error&) {
+        // the system gives no more of them; those that are there take all the work
+    }
+    threads_ = 1 + int(others_.size());
 }
 
 Pool::~Pool() {

@@ -40,7 +40,7 @@ class Pool {
     static constexpr int kBits = 20;
     static constexpr uint64_t kMask = (1u << kBits) - 1;
 
-    int threads_;
+    int threads_ = 1;
     std::atomic<uint64_t> ticket_{0};
     std::atomic<int> left_{0};
     std::atomic<int> sleepers_{0};
