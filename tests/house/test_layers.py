@@ -39,6 +39,10 @@ LAZY: dict[tuple[str, str], str] = {
         "unmask.engine.choice",
         "unmask.engine.onnx",
     ): "onnxruntime takes a fifth of a second and 26 MB; the other engines need none of it",
+    (
+        "unmask.metrics.classes",
+        "sklearn",
+    ): "scikit-learn takes half a second and 40 MB; answering needs no scores",
 }
 
 # These start the command line or prepare data in many processes, where torch costs seconds and memory.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 # The temperature is drawn towards 1 as if by a few rows: e^0.5 times off costs half a nat in all. Without this a model
 # that is right on each of a few dev rows would be made infinitely sure.
@@ -31,7 +31,7 @@ def fit_temperature(loss: Callable[[float], float]) -> float:
     Args:
         loss: negative log-likelihood of all dev rows at a temperature, in nats.
     """
-    found = optimize.minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda log_t: loss(math.exp(log_t)) + 0.5 * (log_t / _SPREAD) ** 2,
         bounds=(math.log(_LOWEST), math.log(_HIGHEST)),
         method="bounded",
@@ -48,12 +48,12 @@ def mean_softmax(logits: np.ndarray, starts: np.ndarray, temperature: float = 1.
         starts: first window of each row, (N,).
         temperature: divides the logits.
     """
-    return _mean(special.softmax(logits.astype(np.float64) / temperature, axis=-1), starts)
+    return _mean(scipy.special.softmax(logits.astype(np.float64) / temperature, axis=-1), starts)
 
 
 def mean_sigmoid(logits: np.ndarray, starts: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Probabilities of classes that are there or not, each by itself: the mean of a row's windows, (N, C) float64."""
-    return _mean(special.expit(logits.astype(np.float64) / temperature), starts)
+    return _mean(scipy.special.expit(logits.astype(np.float64) / temperature), starts)
 
 
 def _mean(values: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn import metrics as sk
 
 from unmask.metrics.intervals import bootstrap, bootstrap_rows
 
@@ -67,6 +66,8 @@ def classification(
         labels: all classes, in the order of the confusion matrix.
         has_interval: draw the interval, which takes most of the time.
     """
+    from sklearn import metrics as sk
+
     right = np.array([a == b for a, b in zip(gold, predicted, strict=True)], dtype=np.float64)
     per_class, macro_f1 = _per_class(gold, predicted, labels, answered=set(predicted))
     return ClassScores(
@@ -129,6 +130,8 @@ def best_threshold(probabilities: np.ndarray, gold: np.ndarray) -> float:
 def _per_class(
     gold: Sequence[str] | np.ndarray, predicted: Sequence[str] | np.ndarray, labels: Sequence[str], answered: set[str]
 ) -> tuple[dict[str, dict[str, float]], float]:
+    from sklearn import metrics as sk
+
     names = None if isinstance(gold, np.ndarray) else list(labels)
     scores = sk.precision_recall_fscore_support(gold, predicted, labels=names, average=None, zero_division=0.0)
     per_class = {

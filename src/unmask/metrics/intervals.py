@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load at first use, half a second that only scoring needs
 
 
 def bootstrap(values: np.ndarray, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -17,7 +17,7 @@ def bootstrap(values: np.ndarray, *, resamples: int = 1000, level: float = 0.95,
     """
     if len(values) < 2:  # each sample would be the same one
         return float(np.mean(values)), float(np.mean(values))
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", batch=16, rng=seed
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

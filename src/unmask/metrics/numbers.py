@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from unmask.metrics.intervals import bootstrap_rows
 
@@ -36,7 +36,7 @@ def regression(gold: np.ndarray, answers: np.ndarray, *, has_interval: bool = Tr
         has_interval: draw the interval, which takes most of the time.
     """
     errors = answers - gold
-    ranks = stats.rankdata(gold), stats.rankdata(answers)
+    ranks = scipy.stats.rankdata(gold), scipy.stats.rankdata(answers)
 
     def of_rows(chosen: np.ndarray) -> float:
         return spearman(gold[chosen], answers[chosen])
@@ -52,7 +52,7 @@ def regression(gold: np.ndarray, answers: np.ndarray, *, has_interval: bool = Tr
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Rank correlation; ties share their mean rank."""
-    return correlation(stats.rankdata(first), stats.rankdata(second))
+    return correlation(scipy.stats.rankdata(first), scipy.stats.rankdata(second))
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
