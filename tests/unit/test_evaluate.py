@@ -64,7 +64,7 @@ def test_each_row_is_answered_with_what_the_other_folds_gave() -> None:
 
 def test_thresholds_that_are_fitted_to_chance_do_not_flatter() -> None:
     rows = chance_rows(80, is_several=True)
-    options = {"multi_label": True, "fit_thresholds": True, "calibrate": False}
+    options = {"multi_label": True, "fit_thresholds": "each", "calibrate": False}
     task = guesser(**options)
     honest = evaluate(Predictor(task), table(rows), fit=True)
     flattering = evaluate(Predictor(task), table(rows))

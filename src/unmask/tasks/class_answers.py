@@ -199,8 +199,11 @@ class ManyLabels:
         """Of all decisions: rows times classes."""
         return calibration_error(probabilities.ravel(), gold.ravel())
 
-    def fit(self, probabilities: np.ndarray, gold: np.ndarray) -> tuple[float, ...]:
-        """Thresholds for the greatest F1 of each class; of classes with few rows they stay."""
+    def fit(self, probabilities: np.ndarray, gold: np.ndarray, *, is_shared: bool) -> tuple[float, ...]:
+        """The shared threshold for the greatest micro F1, or those for the F1 of each class; of few rows they stay."""
+        if is_shared:
+            has_enough = gold.sum() >= _FEW_ROWS
+            return (best_threshold(probabilities.ravel(), gold.ravel()),) if has_enough else self.thresholds
         return tuple(
             best_threshold(probabilities[:, at], gold[:, at]) if gold[:, at].sum() >= _FEW_ROWS else usual
             for at, usual in enumerate(self.thresholds)

@@ -57,8 +57,9 @@ class ClassificationSettings(Settings):
     """Divides the logits in use, so that probabilities mean what they say."""
     thresholds: Annotated[tuple[Share, ...], Listed] = (0.5,)
     """Probability from which a class is answered in a multi-label task: one for all, or one a class."""
-    fit_thresholds: bool = False
-    """Fit a threshold for each class on the dev rows, for its F1, where at least 5 of them have the class."""
+    fit_thresholds: Literal["none", "shared", "each"] = "shared"
+    """Fit on the dev rows one threshold for all classes, for micro F1, unless `thresholds` is set; or one for each of
+    them, for its own F1, where at least 5 rows have it."""
     top_k: Annotated[int, Field(ge=0)] = 0
     """Most probable classes that are listed with each answer."""
     abstain_below: Share = 0.0

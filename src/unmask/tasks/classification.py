@@ -163,8 +163,12 @@ class Classification(Task):
             heat = fit_temperature(lambda heat: answers.surprise(answers.probabilities(logits, starts, heat), gold))
             before = answers.calibration_error(answers.probabilities(logits, starts, 1.0), gold)
             found = Fitted({"temperature": heat}, {"temperature": heat, "calibration_error_before": before})
-        if self.settings.fit_thresholds and isinstance(answers, ManyLabels):
-            found.settings["thresholds"] = answers.fit(answers.probabilities(logits, starts, heat), gold)
+        how = self.settings.fit_thresholds
+        is_asked = how == "each" or (how == "shared" and "thresholds" not in self.settings.model_fields_set)
+        if isinstance(answers, ManyLabels) and is_asked:
+            found.settings["thresholds"] = answers.fit(
+                answers.probabilities(logits, starts, heat), gold, is_shared=how == "shared"
+            )
         return found
 
     def _weights(self, device: torch.device) -> Tensor | None:

@@ -87,7 +87,7 @@ def finetune(
     output: Path,
     *,
     dev: Path | None = None,
-    model: Path | None = None,
+    model: Path | str | None = None,
     task: str | None = None,
     given: tuple[dict[str, Any], ...] = (),
 ) -> FinetuneResult:
@@ -97,7 +97,8 @@ def finetune(
         file: labelled rows in any format that is read, or a folder with one such file for training.
         output: the run folder.
         dev: rows to choose the best epoch on; by default the folder's file, or a share of `file` that is split off.
-        model: folder to start from; by default small random weights, and a tokenizer trained on the texts.
+        model: folder to start from, or name of a bundled model; `auto` takes the bundled one of the texts' script;
+            by default small random weights, and a tokenizer trained on the texts.
         task: name in `TASKS`, or `module:Class`; by default what the rows are for.
         given: layers of settings, such as a recipe and flags.
 
@@ -254,7 +255,9 @@ class _Finetuning:
         else:
             try:
                 with trainer.averaged(), _leaving(trainer.task, stop):
-                    result = evaluate(predictor, self.job.dev)
+                    given = trainer.task.settings
+                    result = evaluate(predictor, self.job.dev, fit=True)  # an epoch is worth what its model will do
+                    trainer.task.settings = given
             except _StopError:
                 trainer.ranks.agree(stop)
                 self.run.end_if_asked(stop, trainer, self.state)

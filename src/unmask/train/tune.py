@@ -113,7 +113,7 @@ def tune(
     asked: TuneSettings,
     *,
     dev: Path | None = None,
-    model: Path | None = None,
+    model: Path | str | None = None,
     task: str | None = None,
     given: tuple[dict[str, Any], ...] = (),
 ) -> TuneResult:
@@ -144,7 +144,8 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def job_of(values: dict[str, Any]) -> tuple[Job, FinetuneSettings]:
-        return read_job(file, dev=dev, model=model, task=task, given=(*given, nested(values)), output=output)
+        layers = (*given, {"certify": False}, nested(values))  # the best settings are certified when they are used
+        return read_job(file, dev=dev, model=model, task=task, given=layers, output=output)
 
     job, settings = job_of({})
     fixed = {name for layer in given for name, _ in _flat(layer)}

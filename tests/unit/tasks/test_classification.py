@@ -333,13 +333,28 @@ def test_balanced_weights_of_several_labels_weigh_their_presence() -> None:
 
 
 def test_thresholds_are_fitted_for_classes_with_enough_dev_rows() -> None:
-    task = several(fit_thresholds=True, calibrate=False)
+    task = several(fit_thresholds="each", calibrate=False)
     rows = labelled(*(["a", "b"] if at < 6 else ["c"] if at == 6 else [] for at in range(12)))
     logits = np.array([[-1.0 if at < 6 else -2.0, 3.0 if at < 6 else 2.0, 0.0] for at in range(12)])
     found = task.fit_to_dev([[one] for one in logits], [[]] * 12, rows).settings["thresholds"]
     assert special.expit(-2.0) < found[0] < special.expit(-1.0)
     assert special.expit(2.0) < found[1] < special.expit(3.0)
     assert found[2] == 0.5
+
+
+def test_a_shared_threshold_is_fitted_unless_one_is_set() -> None:
+    rows = labelled(*(["a"] if at < 6 else ["c"] if at < 9 else [] for at in range(12)))
+    logits = np.array([[-3.0 if at < 6 else -5.0, -6.0, -3.2 if 6 <= at < 9 else -5.5] for at in range(12)])
+    parts, features = [[one] for one in logits], [[]] * 12
+    found = several(calibrate=False).fit_to_dev(parts, features, rows).settings
+    (threshold,) = found["thresholds"]
+    given = special.expit(logits) >= threshold
+    right = several().answers.targets(rows, str) > 0
+    assert (given == right).all(), "at 0.5 there would be no answer at all"
+    for fixed in ({"thresholds": (0.5,)}, {"fit_thresholds": "none"}):
+        assert "thresholds" not in several(calibrate=False, **fixed).fit_to_dev(parts, features, rows).settings
+    few = several(calibrate=False).fit_to_dev(parts[:2], features[:2], rows[:2]).settings
+    assert few["thresholds"] == several().answers.thresholds
 
 
 def test_rows_are_split_by_their_rarest_class() -> None:
@@ -391,7 +406,7 @@ def test_what_is_fitted_at_the_end_of_training_is_kept_in_the_folder(tmp_path: P
     lines = [json.dumps({"text": f"{text} {at}", "topics": names}) for at in range(6) for text, names in texts]
     path.write_text("\n".join(lines))
     small = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
-    given = {"epochs": 2, "model": small, "options": {"fit_thresholds": "true"}, "machine": {"dtype": "float32"}}
+    given = {"epochs": 2, "model": small, "options": {"fit_thresholds": "each"}, "machine": {"dtype": "float32"}}
     found = finetune(path, tmp_path / "run", given=(given,))
     assert found.main_metric == "micro_f1"
     predictor = Predictor.load(found.model)

@@ -193,7 +193,7 @@ def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path,
 
 def test_thresholds_are_medians_class_by_class(tmp_path: Path) -> None:
     options = Classification.settings_class(
-        labels=["a", "b"], multi_label=True, text_column="text", fit_thresholds=True
+        labels=["a", "b"], multi_label=True, text_column="text", fit_thresholds="each"
     )
     for number, pair in enumerate([[0.1, 0.9], [0.2, 0.3], [0.6, 0.5]]):
         settings = options.model_dump(mode="json") | {"thresholds": pair}
