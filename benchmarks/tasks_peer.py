@@ -1,6 +1,7 @@
 """The same fine-tuning by transformers' own Trainer, from the same model folder, on sets of benchmarks/task_sets.py.
 
     python benchmarks/tasks_peer.py SETS MODEL [--seeds 0,1,2] [--only sst2] [--epochs 4] [--batch-size 32] [--lr 1e-4]
+        [--threads 2]
 
 The best epoch on the dev part is kept, as `unmask finetune` does. Needs transformers, accelerate and seqeval.
 """
@@ -101,7 +102,7 @@ def run(name: str, folder: Path, model: str, seed: int, chosen: argparse.Namespa
         settings = transformers.TrainingArguments(
             output, seed=seed, use_cpu=True, report_to=[], disable_tqdm=True, logging_strategy="no",
             learning_rate=chosen.lr, per_device_train_batch_size=chosen.batch_size, num_train_epochs=chosen.epochs,
-            per_device_eval_batch_size=32, weight_decay=0.1, warmup_ratio=0.06, adam_beta2=0.98, adam_epsilon=1e-6,
+            per_device_eval_batch_size=32, weight_decay=0.1, warmup_steps=0.06, adam_beta2=0.98, adam_epsilon=1e-6,
             eval_strategy="epoch", save_strategy="no",
         )  # fmt: skip
         trainer = transformers.Trainer(
@@ -128,9 +129,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(2)
+    torch.set_num_threads(chosen.threads)
     for name in chosen.only.split(","):
         done = [run(name, chosen.sets, chosen.model, int(seed), chosen) for seed in chosen.seeds.split(",")]
         scores = [score for score, _ in done]

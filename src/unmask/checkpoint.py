@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from unmask import storage
+from unmask.bundled import model_names
 from unmask.errors import ArtefactError
 from unmask.model.config import EncoderConfig, Head, named_head
 from unmask.model.convert import StateDict, from_hf, to_hf
@@ -71,6 +72,7 @@ def save_model(
     card: str,
     golden: dict[str, Any] | None,
     problem_type: str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a model folder that this package and transformers open; an older one is replaced when the new one stands.
 
@@ -85,12 +87,14 @@ def save_model(
         card: text of README.md.
         golden: the parity certificate.
         problem_type: transformers' name of the loss, where its head has several.
+        dtype: number format of the weights on disk; they are read as float32 whatever it is.
 
     Raises:
         ResourceError: the disk is full; an older folder is untouched.
     """
-    published = to_hf(state_dict, config, head)
+    published = {name: tensor.to(dtype) for name, tensor in to_hf(state_dict, config, head).items()}
     content = config.to_hf(head=head, labels=labels)
+    content |= {"dtype": str(dtype).removeprefix("torch.")}
     content |= {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
     content |= {} if problem_type is None else {"problem_type": problem_type}
     with storage.replaced(Path(folder)) as staging:
@@ -124,7 +128,8 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
             "the folder has no config.json, so it is no model" if folder.is_dir() else "there is no such model folder",
             place=folder,
             expected="a folder with config.json, model.safetensors and tokenizer.json on this machine",
-            remedy="check the path; a published model must be downloaded first, nothing here goes online",
+            remedy="check the path; a published model must be downloaded first, nothing here goes online; with unmask "
+            f"come {' and '.join(model_names())}",
         )
     note = _read_note(folder)
     content = storage.read_json(folder / "config.json")

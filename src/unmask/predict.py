@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unmask.bundled import find_model
 from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
@@ -63,7 +64,8 @@ class Predictor:
         """Open a model folder.
 
         Args:
-            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head.
+            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head; or the name of a
+                bundled model, such as `unmask-small-en`.
             task: name of the task; by default the one that the folder was made for.
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
             options: other values for its settings, such as {"top_k": 3}.
@@ -78,7 +80,8 @@ class Predictor:
             UsageError: the task has no such setting, or it cannot have this value; there is no such engine.
             ResourceError: the engine or the precision does not run on this processor.
         """
-        model = load_model(Path(folder))
+        folder = find_model(folder)
+        model = load_model(folder)
         named = {name: column for name, column in (columns or {}).items() if column is not None}
         made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
         certified = model.meta.get("engine", {})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 BUNDLED = Path(str(resources.files("unmask") / "bundled"))
-MAX_BYTES = 1_500_000
+MAX_BYTES = 1_500_000  # beside the models, which have a limit of their own
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -60,11 +60,12 @@ def test_text_is_clean_utf8(path: Path) -> None:
 
 
 def test_every_folder_is_attributed() -> None:
-    folders = {path.name for path in BUNDLED.iterdir() if path.is_dir()}
+    folders = {path.name for path in BUNDLED.iterdir() if path.is_dir() and path.name != "__pycache__"}
     notice = (Path(__file__).parents[2] / "NOTICE").read_text("utf-8")
     attribution = (BUNDLED / "ATTRIBUTION.md").read_text("utf-8")
     assert all(f"`{name}/`" in attribution and f"- {name}:" in notice for name in folders)
 
 
 def test_package_stays_small() -> None:
-    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) <= MAX_BYTES
+    files = [path for path in BUNDLED.rglob("*") if path.is_file() and "models" not in path.parts]
+    assert sum(path.stat().st_size for path in files) <= MAX_BYTES

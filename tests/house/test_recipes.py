@@ -7,9 +7,9 @@ import pytest
 
 from unmask.config import load_recipe, recipe_names, resolve, to_toml
 from unmask.errors import UsageError
-from unmask.train.settings import FinetuneSettings, PretrainSettings
+from unmask.train.settings import BuildSettings, FinetuneSettings, PretrainSettings
 
-KINDS = {"pretrain": PretrainSettings, "finetune": FinetuneSettings}
+KINDS = {"pretrain": PretrainSettings, "finetune": FinetuneSettings, "build": BuildSettings}
 
 
 def command_of(name: str) -> str:
@@ -30,6 +30,6 @@ def test_recipe_resolves(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_is_checked_against_its_command(name: str) -> None:
-    [other] = KINDS.keys() - {command_of(name)}
-    with pytest.raises(UsageError, match=f"not for `unmask {other}`"):
-        load_recipe(name, other)
+    for other in KINDS.keys() - {command_of(name)}:
+        with pytest.raises(UsageError, match=f"not for `unmask {other}`"):
+            load_recipe(name, other)

@@ -10,12 +10,14 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import pydantic
 from cyclopts import App, CycloptsError, Parameter
 
 from unmask import __version__
+from unmask.bundled import find_model
 from unmask.config import explain
 from unmask.errors import InterruptedRunError, ResourceError, UnmaskError, UsageError
 
@@ -30,6 +32,7 @@ COMMANDS = {
     ),
     "corpus build": ("unmask.cli.build:corpus_build", "Turn files of text into a corpus folder to pre-train on."),
     "corpus report": ("unmask.cli.build:corpus_report", "Describe a corpus folder."),
+    "build": ("unmask.cli.train:build", "Make an encoder from files of text: tokenizer, corpus, pre-training."),
     "pretrain": ("unmask.cli.train:pretrain", "Pre-train a RoBERTa on a corpus folder."),
     "finetune": ("unmask.cli.train:finetune", "Fine-tune a model on a file of labelled rows."),
     "tune": ("unmask.cli.tune:tune", "Search for the settings that fine-tune best on a file of labelled rows."),
@@ -53,6 +56,10 @@ COMMANDS = {
     "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
     "probe words": ("unmask.cli.vectors:probe_words", "Measure a model's word vectors by scored pairs and analogies."),
 }
+# A path, or the name of a model that comes with the package.
+_NAMED = Parameter(converter=lambda _, tokens: find_model(tokens[0].value))
+ModelFolder = Annotated[Path, _NAMED]
+MaybeModelFolder = Annotated[Path | None, _NAMED]
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
 _GROUPS = {
     "tokenizer": "Train and measure tokenizers.",

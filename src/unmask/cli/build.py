@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.errors import UsageError
 from unmask.storage import staged
 
@@ -47,7 +47,7 @@ def tokenizer_train(
     say(f"tokenizer: {output}")
 
 
-def tokenizer_report(*files: Path, tokenizer: Path, json: bool = False) -> None:
+def tokenizer_report(*files: Path, tokenizer: ModelFolder, json: bool = False) -> None:
     """Measure how well a tokenizer fits files of text.
 
     Args:
@@ -67,7 +67,7 @@ def tokenizer_report(*files: Path, tokenizer: Path, json: bool = False) -> None:
 
 def tokenizer_extend(
     *files: Path,
-    model: Path,
+    model: ModelFolder,
     output: Path,
     add: int,
     min_frequency: int = 2,
@@ -96,7 +96,7 @@ def tokenizer_extend(
 
 def corpus_build(
     *files: Path,
-    tokenizer: Path,
+    tokenizer: ModelFolder,
     output: Path,
     words: Literal["pieces", "rjieba"] = "pieces",
     processes: int | None = None,

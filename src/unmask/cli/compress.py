@@ -5,12 +5,12 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.use import Asked, labelled
 
 
 def quantize(
-    model: Path,
+    model: ModelFolder,
     *,
     dev: Path,
     output: Path,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unmask.cli import heavy, say
+from unmask.cli import MaybeModelFolder, heavy, say
 from unmask.errors import DataError, UsageError
 from unmask.train.settings import ColumnSettings
 
@@ -16,7 +16,7 @@ def debug_data(
     *files: Path,
     dev: Path | None = None,
     test: Path | None = None,
-    model: Path | None = None,
+    model: MaybeModelFolder = None,
     task: str | None = None,
     allow_overlap: bool = False,
     data: Annotated[ColumnSettings, Parameter(name="data")] = ColumnSettings(),  # noqa: B008

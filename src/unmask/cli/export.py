@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.use import labelled
 
 
 def export(
-    model: Path,
+    model: ModelFolder,
     *,
     output: Path,
     precision: Literal["float32", "int8"] = "float32",

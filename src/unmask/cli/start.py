@@ -10,7 +10,8 @@ from unmask.cli import heavy, say
 
 _EXTRAS = {
     "serve": ("fastapi", "uvicorn"),
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "onnx": ("onnx", "onnxruntime"),
+    "generation": ("sacrebleu", "rouge-score"),
     "report": ("matplotlib",),
     "zh": ("rjieba",),
     "clean": ("ftfy", "datasketch", "py3langid"),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.config import flags, load_recipe, resolve
 from unmask.storage import write_text
 from unmask.train.settings import PretrainSettings
@@ -24,7 +24,7 @@ Dtype = Literal["float32", "bfloat16", "auto"]
 def probe_blimp(
     folder: Path,
     *,
-    model: Path,
+    model: ModelFolder,
     limit: int | None = None,
     within_word: WithinWord = "l2r",
     dtype: Dtype = "float32",
@@ -69,7 +69,7 @@ def probe_blimp(
 def probe_sentences(
     file: Path,
     *,
-    model: Path,
+    model: ModelFolder,
     text_column: str = "text",
     within_word: WithinWord = "l2r",
     dtype: Dtype = "float32",

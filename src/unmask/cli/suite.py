@@ -16,7 +16,7 @@ def suite(
     data: Path,
     *,
     output: Path,
-    model: Path | None = None,
+    model: str = "auto",
     seeds: str = "0",
     only: list[str] | None = None,
     against: Path | None = None,
@@ -31,7 +31,8 @@ def suite(
         name: Name of a suite, or a TOML file.
         data: Folder of the sets, in their published layout.
         output: Folder for the runs, results.json and report.html.
-        model: Model folder to start from; by default small random weights.
+        model: Model folder to start from, name of a bundled model, `random`, or `auto`: the bundled model of the text's
+            script.
         seeds: Seeds of the runs, such as 0,1,2: the median and the range are reported.
         only: Name of one set; give it again for each further one. By default all.
         against: Output folder of the same suite with another model: is the difference more than chance?

@@ -5,16 +5,16 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from unmask.cli import heavy, say
+from unmask.cli import MaybeModelFolder, heavy, say
 from unmask.config import Settings, flags, load_recipe, resolve
-from unmask.train.settings import FinetuneSettings, PretrainSettings, RepeatSettings
+from unmask.train.settings import BuildSettings, FinetuneSettings, PretrainSettings, RepeatSettings
 
 
 def pretrain(
     *,
     corpus: list[Path],
     output: Path,
-    model: Path | None = None,
+    model: MaybeModelFolder = None,
     recipe: str | None = None,
     dry_run: bool = False,
     settings: Annotated[PretrainSettings, Parameter(name="*")] = PretrainSettings(),  # noqa: B008
@@ -42,6 +42,10 @@ def pretrain(
     result = heavy("unmask.train.pretrain:pretrain")(corpus, output, resolved, model=model)
     if heavy("unmask.runtime:rank")():
         return
+    _say_pretrained(result)
+
+
+def _say_pretrained(result: Any) -> None:
     say(
         f"held out: {result.loss:.4f} nats per masked token, perplexity {result.perplexity:.2f}, "
         f"{result.bits_per_byte:.4f} bits per byte"
@@ -50,13 +54,35 @@ def pretrain(
     say(f"report: {result.report}")
 
 
+def build(
+    *files: Path,
+    output: Path,
+    recipe: str | None = None,
+    processes: int | None = None,
+    settings: Annotated[BuildSettings, Parameter(name="*")] = BuildSettings(),  # noqa: B008
+) -> None:
+    """Make an encoder from files of text: tokenizer, corpus, pre-training, with the settings of one recipe.
+
+    The same command again goes on with what is not finished. OUTPUT/pretrain/model is the finished model folder.
+
+    Args:
+        files: Files or folders of text: plain (a blank line ends a document) or JSONL with `text`, compressed or not.
+        output: Folder of the tokenizer, the corpus and the run.
+        recipe: Name of a recipe, or a TOML file; flags win over it.
+        processes: Worker processes that build the corpus; by default one for each core.
+    """
+    layers = [load_recipe(recipe, "build")] if recipe else []
+    resolved = resolve(BuildSettings, *layers, flags(settings), place=f"recipe {recipe} and flags")
+    _say_pretrained(heavy("unmask.train.build:build")(files, output, resolved, processes=processes))
+
+
 class Source(Settings):
     """What a fine-tuning learns from beside its rows, and starts with."""
 
     dev: Path | None = None
     """Rows to choose the best epoch and to score on; by default the dev file in FILE, or a share of its rows."""
-    model: Path | None = None
-    """Model folder to start from; by default small random weights."""
+    model: str = "auto"
+    """Model folder to start from, name of a bundled one, `random`, or `auto`: the bundled one of the rows' script."""
     task: str | None = None
     """Name of the task, or module:Class; by default what the rows are for."""
     recipe: str | None = None

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import Field
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.computing import Computing
 from unmask.config import Settings
 from unmask.errors import DataError, UsageError
@@ -68,7 +68,7 @@ class Asked(Settings):
 
 def predict(
     *texts: str,
-    model: Path,
+    model: ModelFolder,
     pair: list[str] | None = None,
     file: Path | None = None,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
@@ -99,7 +99,7 @@ def predict(
 def evaluate(
     file: Path,
     *,
-    model: Path,
+    model: ModelFolder,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
     label_column: str | None = None,
     skip_bad: bool = False,
@@ -151,7 +151,7 @@ def _scores(result: Any) -> Iterator[str]:
     yield f"{result.rows} rows in {result.seconds:.2f} s, {result.rows / max(result.seconds, 1e-9):.0f} a second"
 
 
-def verify(folder: Path, *, json: bool = False) -> None:
+def verify(folder: ModelFolder, *, json: bool = False) -> None:
     """Check a folder's files against its manifest and, for a model, its texts against the parity certificate.
 
     Args:

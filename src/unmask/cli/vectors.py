@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter, validators
 from pydantic import Field
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.computing import Computing
 from unmask.cli.study import progress
 from unmask.config import Settings
@@ -26,7 +26,7 @@ Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 def embed(
     file: Path,
     *,
-    model: Path,
+    model: ModelFolder,
     output: Path,
     text_column: str | None = None,
     pooling: Pooling | None = None,
@@ -57,7 +57,7 @@ def embed(
 
 def search(
     *queries: str,
-    model: Path,
+    model: ModelFolder,
     file: Path,
     top_k: Count = 5,
     text_column: str | None = None,
@@ -116,7 +116,7 @@ class WordSettings(Settings):
 
 def probe_words(
     *sets: Path,
-    model: Path,
+    model: ModelFolder,
     threads: int | None = None,
     output: Path | None = None,
     json: bool = False,

@@ -124,7 +124,7 @@ def run_suite(
     data: Path,
     output: Path,
     *,
-    model: Path | None,
+    model: Path | str | None,
     seeds: Sequence[int] = (0,),
     only: Sequence[str] = (),
     given: tuple[dict[str, Any], ...] = (),
@@ -180,7 +180,7 @@ def _run_task(
     task: SuiteTask,
     data: Path,
     output: Path,
-    model: Path | None,
+    model: Path | str | None,
     seeds: Sequence[int],
     layers: tuple[dict[str, Any], ...],
 ) -> Outcome:

@@ -1,23 +1,20 @@
 """The demo: every stage of the main path on the text that comes with the package, small enough for a minute."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
-from unmask import storage
+from unmask import bundled
 from unmask.config import load_recipe, resolve
-from unmask.data import corpus
-from unmask.data.files import read_documents
 from unmask.data.rows import read_table
 from unmask.errors import UsageError
 from unmask.evaluate import evaluate
 from unmask.predict import Predictor
-from unmask.tokenizer.train import train
+from unmask.train.build import build
 from unmask.train.finetune import finetune
-from unmask.train.pretrain import pretrain
-from unmask.train.settings import PretrainSettings
+from unmask.train.settings import BuildSettings
 
 log = logging.getLogger("unmask")
 
@@ -45,27 +42,21 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
             "exists", "the demo's folder exists already", place=output, remedy="remove it or name --output"
         )
     start = time.perf_counter()
-    bundled = Path(str(resources.files("unmask") / "bundled"))
-    books = sorted((bundled / "text-en").glob("*.txt"))
+    books = sorted((bundled.FOLDER / "text-en").glob("*.txt"))
+    stage = _Stages()
 
-    _stage(1, "a tokenizer from four novels")
-    tokenizer = train((document.text for document in read_documents(books)), vocab_size=4096)
-    with storage.staged(output / "tokenizer") as staging:
-        tokenizer.save(staging)
+    log.info("from four novels, a small RoBERTa of their own:")
+    settings = resolve(
+        BuildSettings, {"vocab_size": 4096}, {"pretrain": load_recipe("demo", "pretrain") | {"seed": seed}}
+    )
+    pretrained = build(books, output, settings, processes=1, on_stage=stage)
 
-    _stage(2, "a corpus: the novels as ids, with their sentences and documents")
-    corpus.build(books, tokenizer_folder=output / "tokenizer", output=output / "corpus", processes=1)
+    stage(f"fine-tuning {bundled.ENGLISH}, the encoder that comes with unmask, to tell spam from other messages")
+    spam = bundled.FOLDER / "sms-spam"
+    given = ({"seed": seed, "epochs": 2, "batch_size": 16, "log_every": 100},)
+    finetuned = finetune(spam / "train.tsv", output / "finetune", model=bundled.ENGLISH, given=given)
 
-    _stage(3, "pre-training a small RoBERTa from random weights: watch the loss fall")
-    settings = resolve(PretrainSettings, load_recipe("demo", "pretrain"), {"seed": seed})
-    pretrained = pretrain([output / "corpus"], output / "pretrain", settings)
-
-    _stage(4, "fine-tuning it to tell spam from other messages")
-    spam = bundled / "sms-spam"
-    given = ({"seed": seed, "epochs": 3, "batch_size": 16, "log_every": 100, "optim": {"lr": 3e-4}},)
-    finetuned = finetune(spam / "train.tsv", output / "finetune", model=pretrained.model, given=given)
-
-    _stage(5, "scoring it on messages it has never seen")
+    stage("scoring it on messages it has never seen")
     classifier = Predictor.load(finetuned.model)
     result = evaluate(classifier, read_table(spam / "test.tsv"))
     low, high = result.scores["interval"]
@@ -74,9 +65,11 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
         f"on {result.rows} rows"
     )
 
-    _stage(6, "answers")
-    for text, filled in zip(_MASKED, Predictor.load(pretrained.model)(_MASKED), strict=True):
-        tell(f"{text}  ->  " + ", ".join(f"{one.token.strip()} {one.score:.2f}" for one in filled.masks[0].candidates))
+    stage("answers")
+    for name, model in (("four novels", pretrained.model), (bundled.ENGLISH, bundled.ENGLISH)):
+        for text, filled in zip(_MASKED, Predictor.load(model)(_MASKED), strict=True):
+            words = ", ".join(f"{one.token.strip()} {one.score:.2f}" for one in filled.masks[0].candidates)
+            tell(f"{name:<16} {text}  ->  {words}")
     for text, answer in zip(_MESSAGES, classifier(_MESSAGES), strict=True):
         tell(f"{answer.label:<5} {answer.score:.2f}  {text}")
 
@@ -94,5 +87,11 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
     tell("      unmask finetune your.csv --output run")
 
 
-def _stage(number: int, what: str) -> None:
-    log.info("\n[%d/6] %s", number, what)
+class _Stages:
+    """Says which of the stages begins."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def __call__(self, what: str) -> None:
+        log.info("\n[%d/6] %s", next(self._numbers), what)

@@ -1,12 +1,13 @@
 """What a fine-tuning works on: the task, its rows, and the model to start from; the same for all seeds."""
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unmask import storage
+from unmask.bundled import find_model, model_for
 from unmask.checkpoint import Model, load_model
 from unmask.config import Settings, resolve
 from unmask.data.infer import split_off
@@ -24,6 +25,8 @@ log = logging.getLogger("unmask")
 
 SCRATCH_LR = 5e-4
 LORA_LR_FACTOR = 10
+AUTO, RANDOM = "auto", "random"  # in place of a model folder
+_LOOKED_AT = 200  # rows whose script decides
 _COLUMNS = ("text_column", "pair_column", "label_column")
 
 
@@ -66,7 +69,7 @@ def read_job(
     file: Path,
     *,
     dev: Path | None = None,
-    model: Path | None = None,
+    model: Path | str | None = None,
     task: str | None = None,
     given: tuple[dict[str, Any], ...] = (),
     is_split: bool = True,
@@ -77,7 +80,8 @@ def read_job(
     Args:
         file: labelled rows in any format that is read, or a folder with one such file for training.
         dev: rows to choose the best epoch on; by default the folder's file, or a share of `file` that is split off.
-        model: folder to start from; by default small random weights, and a tokenizer trained on the texts.
+        model: folder to start from, or name of a bundled model; `auto` takes the bundled one of the texts' script;
+            None or `random`, or `auto` with a shape in the settings, draws random weights.
         task: name in `TASKS`, or `module:Class`; by default what the rows are for.
         given: layers of settings, such as a recipe and flags.
         is_split: split dev rows off where there are none.
@@ -98,14 +102,15 @@ def read_job(
     kind = find_task(task)
     if asked.regularize.r_drop:
         kind.require_probabilities()
-    start = load_model(model, head=kind.head_name) if model is not None else None
+    folder = _folder(model, table, asked)
+    start = load_model(folder, head=kind.head_name) if folder is not None else None
     lr = _usual_lr(start) * (LORA_LR_FACTOR if asked.lora.rank else 1)
     settings = resolve(FinetuneSettings, {"optim": {"lr": lr}}, *given)
     if start is not None and settings.model != ModelSettings():
         raise UsageError(
             "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
         )
-    inputs = {"file": storage.digest(file), "model": _fingerprint(model), "task": task}
+    inputs = {"file": storage.digest(file), "model": _fingerprint(folder), "task": task}
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     job = _understood(Job(kind, start, table, None, Settings(), inputs), settings)
     if rejects is not None:
@@ -187,6 +192,31 @@ def _split(job: Job, settings: FinetuneSettings) -> Job:
         )
     note = f"{len(rest)} rows to train on, {len(held)} to choose the best epoch (split off)"
     return replace(job, train=table.part(rest), dev=table.part(held), notes=[*job.notes, note])
+
+
+def _folder(model: Path | str | None, table: Table, asked: FinetuneSettings) -> Path | None:
+    """Folder of the model to start from; None for random weights."""
+    if model is None or str(model) == RANDOM:
+        return None
+    if str(model) != AUTO:
+        return find_model(model)
+    if asked.model != ModelSettings():
+        return None
+    name = model_for(_strings(table.rows[:_LOOKED_AT]))
+    if name is None:
+        log.info("starting from random weights: no bundled model knows this script; another start: --model DIR")
+        return None
+    log.info("starting from %s, which comes with unmask; another start: --model DIR, or --model %s", name, RANDOM)
+    return find_model(name)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All text within a value of rows."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | Sequence):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(part)
 
 
 def _fingerprint(model: Path | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from unmask import pages, storage
 from unmask.tasks.base import Mistake
 from unmask.train.answers import Answers
-from unmask.train.finish import scored_on
+from unmask.train.card import scored_on
 from unmask.train.run import Run
 
 _NO_SCORES = ("kind", "event", "time", "step", "epoch")

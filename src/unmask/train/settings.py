@@ -113,6 +113,21 @@ class PretrainMachineSettings(MachineSettings):
     """Write checkpoints in a thread while training goes on."""
 
 
+class CardSettings(Settings):
+    """What the model card says beside what the run knows."""
+
+    name: str | None = None
+    """Name of the model; by default that of the run folder."""
+    language: str | None = None
+    """Code of its language, such as en."""
+    license: str | None = None
+    """Terms of its weights, such as apache-2.0."""
+    example: str | None = None
+    """Text with a mask that the card shows in use."""
+    sections: dict[str, str] = Field(default_factory=dict)
+    """Further sections, heading to text: whose text it was trained on, under which terms, what it is bad at."""
+
+
 class PretrainSettings(StreamSettings):
     """A pre-training run on corpus folders."""
 
@@ -130,6 +145,10 @@ class PretrainSettings(StreamSettings):
     """Steps between lines of progress."""
     keep_checkpoints: Count = 2
     """Newest checkpoints that stay on disk."""
+    weights_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Number format of the finished model's weights on disk; half of float32 is read back as float32."""
+    card: CardSettings = CardSettings()
+    """What the model card says beside what the run knows."""
     model: ModelSettings = ModelSettings()
     """The network."""
     optim: OptimSettings = OptimSettings()
@@ -171,6 +190,15 @@ class RegularizeSettings(Settings):
     """Weight of the divergence between two passes with other dropout (R-Drop, Liang et al. 2021); 0 turns it off."""
     fgm_epsilon: Annotated[float, Field(ge=0)] = 0.0
     """Length of the step of the word table along its gradient (FGM, Miyato et al. 2017), such as 1; 0 turns it off."""
+
+
+class BuildSettings(Settings):
+    """From files of text to an encoder: a tokenizer, a corpus and a pre-training run."""
+
+    vocab_size: Annotated[int, Field(ge=256)] = 16_384
+    """Number of ids of the tokenizer, special tokens and 256 bytes included."""
+    pretrain: PretrainSettings = PretrainSettings()
+    """The pre-training."""
 
 
 LoraTarget = Literal["qkv", "attention_out", "up", "down"]

@@ -61,10 +61,10 @@ def straight(folder: Path) -> TuneResult:
 
 def test_search_and_training_start_from_the_same_and_flags_win_over_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("epochs = 5\nbatch_size = 8\n")
-    source = Source(model=Path("model"), recipe=str(tmp_path / "mine.toml"))
+    source = Source(model="model", recipe=str(tmp_path / "mine.toml"))
     inputs = source.inputs(FinetuneSettings(epochs=2))
     assert resolve(FinetuneSettings, *inputs.pop("given")) == FinetuneSettings(epochs=2, batch_size=8)
-    assert inputs == {"dev": None, "model": Path("model"), "task": None}
+    assert inputs == {"dev": None, "model": "model", "task": None}
 
 
 def test_the_recipe_and_the_model_are_those_of_the_best_trial(
