@@ -11,7 +11,7 @@ import torch
 
 from unmask.engine import onnx_graph, onnx_run
 from unmask.engine.portable import change_products
-from unmask.errors import ArtefactError, UsageError
+from unmask.errors import ArtefactError, ResourceError, UsageError
 from unmask.model.config import EncoderConfig
 from unmask.model.encoder import Encoder
 from unmask.model.layout import Layout
@@ -215,3 +215,11 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_run, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"package onnxruntime, which"):
         onnx_run.Runner(b"", 1)
+
+
+def test_more_weights_than_a_file_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 100_000)
+    with pytest.raises(ResourceError, match=r"0\.\d GB in an ONNX file") as caught:
+        OnnxEncoder(encoder(hidden_size=96, intermediate_size=192), "float32", threads=1)
+    assert "--precision int8" in str(caught.value)
+    OnnxEncoder(encoder(hidden_size=24), "int8", threads=1)
