@@ -251,7 +251,7 @@ class _Gate:
             processor=processor(),
             engine=engine.name,
             versions={name: version(name) for name in _LIBRARIES},
-            golden=golden | {"tolerance": tolerance},
+            golden=golden | {"tolerance": tolerance, "engine": engine.name},
         )
 
     def _run(self, engine: Engine) -> tuple[Evaluation, dict[str, Any]]:

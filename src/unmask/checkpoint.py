@@ -87,14 +87,14 @@ def save_model(
         card: text of README.md.
         golden: the parity certificate.
         problem_type: transformers' name of the loss, where its head has several.
-        dtype: number format of the weights on disk; they are read as float32 whatever it is.
+        dtype: number format of the weights on disk. config.json names float32 whatever it is, so that they are read as
+            such here and in transformers: products in float16 are slow and coarse on a processor.
 
     Raises:
         ResourceError: the disk is full; an older folder is untouched.
     """
     published = {name: tensor.to(dtype) for name, tensor in to_hf(state_dict, config, head).items()}
     content = config.to_hf(head=head, labels=labels)
-    content |= {"dtype": str(dtype).removeprefix("torch.")}
     content |= {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
     content |= {} if problem_type is None else {"problem_type": problem_type}
     with storage.replaced(Path(folder)) as staging:
@@ -253,7 +253,7 @@ def _no_weights(folder: Path) -> ArtefactError:
         "the folder has no weights, and nothing here starts from random ones in silence",
         place=folder,
         expected=WEIGHTS,
-        remedy="copy the whole folder; to start at random, leave out --model",
+        remedy="copy the whole folder; to start at random: --model random, or for `unmask pretrain` none",
     )
 
 

@@ -1,5 +1,6 @@
 """The parity certificate of a model folder: a few texts with their ids and logits, checked again on any machine."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,14 @@ import numpy as np
 import torch
 
 from unmask import storage
+from unmask.engine.choice import runs
 from unmask.errors import ArtefactError
 from unmask.light import LightPredictor
+from unmask.model.config import EncoderConfig
 from unmask.predict import Predictor
 from unmask.tasks.base import Task
+
+log = logging.getLogger("unmask")
 
 # Of the greatest certified logit, at least of 1: float32 kernels of different processors differ by about 1e-6.
 TOLERANCE = 1e-4
@@ -45,7 +50,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
     Returns:
         `files` checked, `texts` of the certificate checked, the greatest `difference` of an exact logit, and in
-        `precisions` that of each lower precision.
+        `precisions` that of each lower precision whose certified engine runs here.
 
     Raises:
         ArtefactError: a file differs from the manifest, or a text's ids or logits differ from the certificate.
@@ -60,13 +65,26 @@ def verify(folder: Path) -> dict[str, Any]:
         worst = _compare_exported(path, golden)
         return {"files": files, "texts": len(golden["texts"]), "difference": worst, "precisions": {}}
     worst = _compare(path, golden, "float32")
-    lower = {name: _compare(path, one, name) for name, one in golden.get("precisions", {}).items()}
+    lower = {
+        name: _compare(path, one, name, engine)
+        for name, one in golden.get("precisions", {}).items()
+        if _is_there(path.parent, engine := one.get("engine", "auto"), name)
+    }
     return {"files": files, "texts": len(golden["texts"]), "difference": worst, "precisions": lower}
 
 
-def _compare(path: Path, golden: Mapping[str, Any], precision: str) -> float:
+def _is_there(folder: Path, engine: str, precision: str) -> bool:
+    """Whether the engine that a precision was certified in runs here; says so where it does not."""
+    config = EncoderConfig.from_hf(storage.read_json(folder / "config.json"), place=folder)
+    if engine == "auto" or runs(engine, precision, config):
+        return True
+    log.warning("%s was certified in the engine '%s', which does not run here: not checked", precision, engine)
+    return False
+
+
+def _compare(path: Path, golden: Mapping[str, Any], precision: str, engine: str = "auto") -> float:
     """The greatest difference of a logit from the certified ones in a precision."""
-    task = Predictor.load(path.parent, precision=precision, device="cpu").task
+    task = Predictor.load(path.parent, precision=precision, engine=engine, device="cpu").task
     worst = 0.0
     for entry in golden["texts"]:
         found = _note(task, entry["text"])

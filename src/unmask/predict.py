@@ -69,7 +69,7 @@ class Predictor:
             task: name of the task; by default the one that the folder was made for.
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
             options: other values for its settings, such as {"top_k": 3}.
-            engine: `native` (compiled kernels), `torch`, or `auto`.
+            engine: `native` (compiled kernels), `onnx` (onnxruntime), `torch`, or `auto`.
             precision: `float32`, `bfloat16`, `int8`, or `auto`: float32, unless the folder certifies a faster one for
                 its own task.
             threads: of one pass on the CPU; by default as many as torch has.
@@ -88,7 +88,9 @@ class Predictor:
         is_its_task = made.task.name == model.meta.get("task", {}).get("name")
         proven = {kind: one["engine"] for kind, one in certified.items() if is_its_task}
         if device == "cuda" or (device == "auto" and engine in ("auto", "torch") and torch.cuda.is_available()):
-            made._move(precision if precision != "auto" else "bfloat16" if "bfloat16" in proven else "float32")
+            made._move(
+                precision if precision != "auto" else "bfloat16" if proven.get("bfloat16") == "torch" else "float32"
+            )
             return made
         chosen = choose(model.config, name=engine, precision=precision, certified=proven, threads=threads)
         kept = certified.get(chosen.precision, {}).get("keep", {})

@@ -14,6 +14,7 @@ from unmask.checkpoint import load_model
 from unmask.data import corpus
 from unmask.data.files import read_documents
 from unmask.errors import InterruptedRunError, UsageError
+from unmask.storage import locked
 from unmask.tokenizer.train import train
 from unmask.train.build import STAGES, build
 from unmask.train.pretrain import pretrain
@@ -59,8 +60,9 @@ def test_the_same_call_again_goes_on(text: Path, tmp_path: Path, caplog: pytest.
     assert (tmp_path / "tokenizer/tokenizer.json").stat().st_mtime_ns == stamp
     assert done.steps == 10
     assert runs.events(tmp_path / "pretrain", "step")[-1]["step"] == 10
-    with pytest.raises(UsageError, match="earlier call made here is larger"):
-        build([text], tmp_path, settings().model_copy(update={"vocab_size": 300}), processes=1)
+    for size in (300, 500):
+        with pytest.raises(UsageError, match="an earlier call made a tokenizer of 400 ids"):
+            build([text], tmp_path, settings().model_copy(update={"vocab_size": size}), processes=1)
     with pytest.raises(UsageError):
         build([text], tmp_path, settings(seed=4), processes=1)
 
@@ -75,12 +77,12 @@ def test_half_of_the_bytes_hold_the_same_model(half: Path, text: Path, tmp_path:
     assert golden.verify(half)["difference"] < 1e-6
 
 
-def test_transformers_opens_it_in_its_number_format(half: Path) -> None:
-    network = transformers.AutoModelForMaskedLM.from_pretrained(half, dtype="auto")
-    assert network.dtype == torch.float16
+def test_transformers_opens_it_in_float32(half: Path) -> None:
+    network = transformers.AutoModelForMaskedLM.from_pretrained(half)
+    assert network.dtype == torch.float32
     tokenizer = transformers.AutoTokenizer.from_pretrained(half)
     with torch.inference_mode():
-        theirs = network.float()(**tokenizer("the <mask>", return_tensors="pt")).logits[0, -2].softmax(-1)
+        theirs = network(**tokenizer("the <mask>", return_tensors="pt")).logits[0, -2].softmax(-1)
     [answer] = Predictor.load(half)(["the <mask>"])
     best = answer.masks[0].candidates[0]
     assert best.score == pytest.approx(float(theirs.max()), abs=1e-5)
@@ -88,10 +90,21 @@ def test_transformers_opens_it_in_its_number_format(half: Path) -> None:
 
 def test_the_card_says_what_was_asked(half: Path) -> None:
     card = (half / "README.md").read_text("utf-8")
-    assert card.startswith("---\nlanguage: en\nlicense: cc0-1.0\nlibrary_name: unmask\n")
+    assert card.startswith('---\nlanguage: "en"\nlicense: "cc0-1.0"\nlibrary_name: unmask\n')
     assert "# tiny-en\n" in card
-    assert 'Predictor.load("tiny-en")' in card
+    assert 'Predictor.load("this folder")' in card, "no such name comes with the package"
     assert "## Training text\n\nMade by a test.\n" in card
     losses = [event["loss"] for event in runs.events(half.parent, "evaluation")]
     assert all(f"| {loss:.3f} |" in card for loss in losses)
     assert "Made by a test" not in card.partition("All settings")[2]
+
+
+def test_ranks_and_a_second_call_at_once_are_refused(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(tmp_path), pytest.raises(UsageError):
+        build([text], tmp_path, settings(), processes=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process"):
+        build([text], tmp_path, settings(), processes=1)
+    assert not (tmp_path / "tokenizer").exists()

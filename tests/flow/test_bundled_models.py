@@ -2,6 +2,8 @@
 
 import json
 import lzma
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import transformers
 
+from tests import tiny
 from tests.flow.test_spine import run
 from unmask import Predictor, Tokenizer, golden
 from unmask.bundled import CHINESE, ENGLISH, FOLDER, find_model, model_for, model_names
@@ -57,7 +60,8 @@ def test_its_card_attributes_the_text_as_its_recipe_does(name: str) -> None:
     assert all(text.strip() in card for text in asked.sections.values())
 
 
-def test_it_has_learned_its_language() -> None:
+def test_it_knows_text_of_its_language() -> None:
+    """English that it has not read; Chinese that it has, as its card says: lost weights would know neither."""
     english = (FOLDER / "text-en/london-call-of-the-wild-1903.txt").read_text("utf-8").replace("\n", " ")
     sentences = "\n".join(english[at : at + 300] for at in range(20_000, 40_000, 500))
     chinese = lzma.decompress((FOLDER / "text-zh/prc-laws-sample.txt.xz").read_bytes()).decode("utf-8")
@@ -80,6 +84,16 @@ def test_the_script_of_the_text_chooses() -> None:
     assert model_for(["GitHub 上的 unmask 很好用"]) == CHINESE
     assert model_for(["a naïve waiter in the café on the corner, 42"]) == ENGLISH
     assert model_for(["42", "!"]) is None
+    assert model_for(["これは良い映画です"]) is None, "Japanese is not Chinese"
+
+
+def test_other_columns_than_the_text_do_not_count(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"好{n}", "url": f"https://example.org/a/long/address/{n}", "label": str(n % 2)} for n in range(20)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    given = ({"data": {"text_column": "text", "label_column": "label"}},)
+    assert read_job(tmp_path / "rows.jsonl", model="auto", given=given)[0].origin == CHINESE
 
 
 @pytest.mark.parametrize("name", list(ROWS))
@@ -101,7 +115,7 @@ def test_fine_tuning_starts_from_it(name: str | None, tmp_path: Path, caplog: py
 def test_random_weights_are_asked_for_by_name_or_shape(tmp_path: Path) -> None:
     rows = write_rows(tmp_path, ROWS[ENGLISH])
     assert read_job(rows, model="random")[0].start is None
-    assert read_job(rows, model="auto", given=({"model": {"hidden_size": 64}},))[0].start is None
+    assert read_job(rows, model="auto", given=({"model": {"hidden_size": 256}},))[0].start is None
 
 
 def test_commands_take_the_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,3 +132,16 @@ def test_finetune_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     words = ("--epochs", 1, "--machine.threads", 1, "--output", tmp_path / "run")
     assert run("finetune", rows, *words) == 0
     assert load_model(tmp_path / "run/model").config.vocab_size == load_model(find_model(ENGLISH)).config.vocab_size
+    assert "* started from: unmask-small-en" in (tmp_path / "run/model/README.md").read_text("utf-8")
+
+
+def test_an_answer_needs_no_statistics(tmp_path: Path) -> None:
+    """Half a second of imports that only scoring needs."""
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    code = (
+        "import sys\nfrom unmask import Predictor\n"
+        f"Predictor.load({str(folder)!r})(['a fine film'])\n"
+        "print([name for name in ('sklearn', 'scipy.stats', 'scipy.optimize') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

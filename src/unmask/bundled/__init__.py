@@ -8,16 +8,19 @@ from pathlib import Path
 FOLDER = Path(str(resources.files("unmask") / "bundled"))
 ENGLISH = "unmask-small-en"
 CHINESE = "unmask-mini-zh"
+LANGUAGES = {ENGLISH: "English", CHINESE: "Chinese"}
 
 _MODELS = FOLDER / "models"
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+_KANA = re.compile("[\u3040-\u30ff]")
 _LATIN = re.compile("[A-Za-z]")
-_LEAST_HAN, _LEAST_LATIN = 0.2, 0.9  # a Han character is a word, of which Latin ones have five letters
+_LEAST_KANA, _LEAST_LATIN = 0.1, 0.9
+_LEAST_HAN = 0.2  # a Han character is a word, of which Latin ones have five letters
 
 
 def model_names() -> list[str]:
     """Names of the bundled models, sorted."""
-    return sorted(path.name for path in _MODELS.iterdir())
+    return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
 def find_model(folder: str | Path) -> Path:
@@ -27,12 +30,14 @@ def find_model(folder: str | Path) -> Path:
         folder: path, or a name of `model_names`; a path that exists wins.
     """
     path = Path(folder)
-    is_name = str(folder) in model_names() and not path.exists()
-    return _MODELS / path if is_name else path
+    return path if path.exists() or str(folder) not in model_names() else _MODELS / path
 
 
 def model_for(texts: Iterable[str]) -> str | None:
     """Name of the bundled model that was trained on text in the script of these; None for a script of no model.
+
+    A script is not yet a language: German is taken for English here. Japanese, which has Han characters too, is not
+    taken for Chinese.
 
     Args:
         texts: some of the user's, any number.
@@ -42,5 +47,5 @@ def model_for(texts: Iterable[str]) -> str | None:
     if not letters:
         return None
     if len(_HAN.findall(text)) >= _LEAST_HAN * letters:
-        return CHINESE
+        return None if len(_KANA.findall(text)) >= _LEAST_KANA * letters else CHINESE
     return ENGLISH if len(_LATIN.findall(text)) >= _LEAST_LATIN * letters else None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Literal
@@ -183,8 +183,10 @@ def _speeds(config: EncoderConfig, options: Sequence[tuple[str, str]], threads: 
 
 def _versions() -> str:
     """What else decides how fast an engine is."""
-    kernels, runtime = library(), find_spec("onnxruntime")
-    return f"{torch.__version__} {kernels and kernels.source} {runtime and version('onnxruntime')}"
+    kernels, runtime = library(), "none"
+    with suppress(PackageNotFoundError):  # also where another package of its makers has the module
+        runtime = version("onnxruntime")
+    return f"{torch.__version__} {kernels and kernels.source} {runtime}"
 
 
 @torch.inference_mode()

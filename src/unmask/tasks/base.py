@@ -205,6 +205,11 @@ class Task(nn.Module, ABC):
                 the rows wants none.
         """
 
+    @property
+    def is_chosen_by_fit(self) -> bool:
+        """Whether the main score hangs on what `fit_to_dev` fits, so that epochs are compared with it fitted."""
+        return False
+
     def fit_to_dev(
         self, parts: Sequence[Sequence[Any]], features: Sequence[Sequence[Features]], rows: Sequence[Row]
     ) -> Fitted:

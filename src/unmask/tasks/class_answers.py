@@ -200,10 +200,10 @@ class ManyLabels:
         return calibration_error(probabilities.ravel(), gold.ravel())
 
     def fit(self, probabilities: np.ndarray, gold: np.ndarray, *, is_shared: bool) -> tuple[float, ...]:
-        """The shared threshold for the greatest micro F1, or those for the F1 of each class; of few rows they stay."""
+        """The shared threshold for the greatest micro F1, none from too few rows; or those for the F1 of each class."""
         if is_shared:
             has_enough = gold.sum() >= _FEW_ROWS
-            return (best_threshold(probabilities.ravel(), gold.ravel()),) if has_enough else self.thresholds
+            return (best_threshold(probabilities.ravel(), gold.ravel()),) if has_enough else ()
         return tuple(
             best_threshold(probabilities[:, at], gold[:, at]) if gold[:, at].sum() >= _FEW_ROWS else usual
             for at, usual in enumerate(self.thresholds)

@@ -22,6 +22,11 @@ Listed = BeforeValidator(lambda value: value.split(",") if isinstance(value, str
 """A flag's list: `0.3,0.4`."""
 
 
+def _how_to_fit(value: object) -> object:
+    """Folders of before wrote whether each class is fitted."""
+    return {False: "none", True: "each", "false": "none", "true": "each"}.get(value, value)  # type: ignore[call-overload]
+
+
 class ClassificationSettings(Settings):
     """Columns and classes of a classification task."""
 
@@ -57,7 +62,7 @@ class ClassificationSettings(Settings):
     """Divides the logits in use, so that probabilities mean what they say."""
     thresholds: Annotated[tuple[Share, ...], Listed] = (0.5,)
     """Probability from which a class is answered in a multi-label task: one for all, or one a class."""
-    fit_thresholds: Literal["none", "shared", "each"] = "shared"
+    fit_thresholds: Annotated[Literal["none", "shared", "each"], BeforeValidator(_how_to_fit)] = "shared"
     """Fit on the dev rows one threshold for all classes, for micro F1, unless `thresholds` is set; or one for each of
     them, for its own F1, where at least 5 rows have it."""
     top_k: Annotated[int, Field(ge=0)] = 0

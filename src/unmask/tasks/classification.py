@@ -149,6 +149,11 @@ class Classification(Task):
         texts = [" | ".join(self.texts(row, self.settings)) for row in rows]
         return self.answers.mistakes(predictions, rows, texts)
 
+    @property
+    def is_chosen_by_fit(self) -> bool:
+        """Thresholds decide how many labels are given; a temperature changes no answer."""
+        return self.settings.multi_label
+
     def fit_to_dev(
         self, parts: Sequence[Sequence[Any]], features: Sequence[Sequence[Features]], rows: Sequence[Row]
     ) -> Fitted:
@@ -166,9 +171,8 @@ class Classification(Task):
         how = self.settings.fit_thresholds
         is_asked = how == "each" or (how == "shared" and "thresholds" not in self.settings.model_fields_set)
         if isinstance(answers, ManyLabels) and is_asked:
-            found.settings["thresholds"] = answers.fit(
-                answers.probabilities(logits, starts, heat), gold, is_shared=how == "shared"
-            )
+            fitted = answers.fit(answers.probabilities(logits, starts, heat), gold, is_shared=how == "shared")
+            found.settings.update({"thresholds": fitted} if fitted else {})
         return found
 
     def _weights(self, device: torch.device) -> Tensor | None:

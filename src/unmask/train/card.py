@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from unmask.bundled import LANGUAGES
 from unmask.certify import Certificate, card_lines
 from unmask.config import Settings
 from unmask.runtime import machine
@@ -57,7 +58,7 @@ def card(run: Run, task: Task, settings: Settings, data: dict[str, str], certifi
         "```python",
         "from unmask import Predictor",
         "",
-        f'predictor = Predictor.load("{more.name or "this folder"}")',
+        f'predictor = Predictor.load("{more.name if more.name in LANGUAGES else "this folder"}")',
         f"print(predictor([{json.dumps(more.example, ensure_ascii=False) if more.example else _example(task)}]))",
         "```",
         "",
@@ -78,7 +79,11 @@ def card(run: Run, task: Task, settings: Settings, data: dict[str, str], certifi
 def _front(task: Task, more: CardSettings) -> Iterator[str]:
     """What the field reads from a card's head."""
     yield "---"
-    yield from (f"{name}: {value}" for name in ("language", "license") if (value := getattr(more, name)) is not None)
+    yield from (
+        f"{name}: {json.dumps(value, ensure_ascii=False)}"
+        for name in ("language", "license")
+        if (value := getattr(more, name)) is not None
+    )
     yield "library_name: unmask"
     yield f"pipeline_tag: {_PIPELINES.get(task.name, task.name)}"
     yield "tags: [roberta, unmask]"

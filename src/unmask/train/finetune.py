@@ -204,7 +204,7 @@ class _Finetuning:
                 place="[model]",
             )
             log.info(
-                "no --model given: starting from small random weights (%d x %d) and a tokenizer of %d pieces "
+                "starting from small random weights (%d x %d) and a tokenizer of %d pieces "
                 "trained on these texts; a pre-trained folder gives better answers",
                 config.num_hidden_layers, config.hidden_size, tokenizer.vocab_size,
             )  # fmt: skip
@@ -256,7 +256,7 @@ class _Finetuning:
             try:
                 with trainer.averaged(), _leaving(trainer.task, stop):
                     given = trainer.task.settings
-                    result = evaluate(predictor, self.job.dev, fit=True)  # an epoch is worth what its model will do
+                    result = evaluate(predictor, self.job.dev, fit=trainer.task.is_chosen_by_fit)
                     trainer.task.settings = given
             except _StopError:
                 trainer.ranks.agree(stop)
@@ -326,7 +326,7 @@ class _Finetuning:
         )
         write_report(self.run, "Fine-tuning", scores, found)
         fingerprint = storage.digest(self.job.train.path)
-        data = {self.job.train.path.name: fingerprint}
+        data = {self.job.train.path.name: fingerprint, "started from": self.job.origin}
         write_model(self.run, task, self.settings, data, certificates=certificates)
 
     def _why_collapsed(self, step: int, score: float, answers: Sequence[Prediction], dev: Table) -> str | None:

@@ -1,13 +1,14 @@
 """What a fine-tuning works on: the task, its rows, and the model to start from; the same for all seeds."""
 
 import logging
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unmask import storage
-from unmask.bundled import find_model, model_for
+from unmask.bundled import LANGUAGES, find_model, model_for
 from unmask.checkpoint import Model, load_model
 from unmask.config import Settings, resolve
 from unmask.data.infer import split_off
@@ -19,7 +20,7 @@ from unmask.tasks import find_task
 from unmask.tasks.base import Task
 from unmask.tasks.choose import choose
 from unmask.tasks.sound import checker, filled_rows, sound_rows
-from unmask.train.settings import ColumnSettings, FinetuneSettings, ModelSettings
+from unmask.train.settings import ColumnSettings, FinetuneSettings
 
 log = logging.getLogger("unmask")
 
@@ -37,6 +38,7 @@ class Job:
     Attributes:
         kind: the task.
         start: model to start from; `None` draws random weights.
+        origin: its name, or that of its folder; `random` for random weights.
         train: rows to train on.
         dev: rows to choose the best epoch by; `None` trains for `last_epoch` epochs and keeps the last weights.
         options: settings of the task.
@@ -48,6 +50,7 @@ class Job:
 
     kind: type[Task]
     start: Model | None
+    origin: str
     train: Table
     dev: Table | None
     options: Settings
@@ -102,17 +105,18 @@ def read_job(
     kind = find_task(task)
     if asked.regularize.r_drop:
         kind.require_probabilities()
-    folder = _folder(model, table, asked)
+    job = _understood(Job(kind, None, RANDOM, table, None, Settings(), {}), asked)
+    folder = _folder(model, job, asked)
     start = load_model(folder, head=kind.head_name) if folder is not None else None
     lr = _usual_lr(start) * (LORA_LR_FACTOR if asked.lora.rank else 1)
     settings = resolve(FinetuneSettings, {"optim": {"lr": lr}}, *given)
-    if start is not None and settings.model != ModelSettings():
+    if start is not None and settings.model.model_fields_set:
         raise UsageError(
             "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
         )
     inputs = {"file": storage.digest(file), "model": _fingerprint(folder), "task": task}
     inputs |= {"dev": storage.digest(dev)} if dev else {}
-    job = _understood(Job(kind, start, table, None, Settings(), inputs), settings)
+    job = replace(job, start=start, origin=folder.resolve().name if folder is not None else RANDOM, inputs=inputs)
     if rejects is not None:
         job = _understood(replace(job, train=filled_rows(table, _filled(job), rejects)), settings)
     if dev is not None:
@@ -194,29 +198,24 @@ def _split(job: Job, settings: FinetuneSettings) -> Job:
     return replace(job, train=table.part(rest), dev=table.part(held), notes=[*job.notes, note])
 
 
-def _folder(model: Path | str | None, table: Table, asked: FinetuneSettings) -> Path | None:
+def _folder(model: Path | str | None, job: Job, asked: FinetuneSettings) -> Path | None:
     """Folder of the model to start from; None for random weights."""
     if model is None or str(model) == RANDOM:
         return None
     if str(model) != AUTO:
         return find_model(model)
-    if asked.model != ModelSettings():
+    if asked.model.model_fields_set:
         return None
-    name = model_for(_strings(table.rows[:_LOOKED_AT]))
+    rows = job.train.rows[:: math.ceil(len(job.train.rows) / _LOOKED_AT)]
+    name = model_for(text for row in rows for text in job.kind.texts(row, job.options))
     if name is None:
         log.info("starting from random weights: no bundled model knows this script; another start: --model DIR")
         return None
-    log.info("starting from %s, which comes with unmask; another start: --model DIR, or --model %s", name, RANDOM)
+    log.info(
+        "starting from %s, which comes with unmask and knows %s; another start: --model DIR, or --model %s",
+        name, LANGUAGES[name], RANDOM,
+    )  # fmt: skip
     return find_model(name)
-
-
-def _strings(value: object) -> Iterator[str]:
-    """All text within a value of rows."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | Sequence):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(part)
 
 
 def _fingerprint(model: Path | None) -> str:

@@ -26,7 +26,7 @@ log = logging.getLogger("unmask")
 
 
 # Settings that decide how a run talks and where it computes, not what comes out; they may change when it goes on.
-_FREE = ("machine", "log_every", "save_every", "save_minutes", "keep_checkpoints", "weights_dtype", "card")
+_FREE = ("machine", "log_every", "save_every", "save_minutes", "keep_checkpoints")
 
 
 class Run:

@@ -3,7 +3,6 @@
 #include <immintrin.h>
 
 #include <new>
-#include <system_error>
 
 namespace unmask {
 namespace {
@@ -16,7 +15,7 @@ Pool::Pool(int threads) {
     others_.reserve(threads > 1 ? threads - 1 : 0);
     try {
         for (int thread = 1; thread < threads; ++thread) others_.emplace_back([this, thread] { serve(thread); });
-    } catch (const std::system_error&) {
+    } catch (...) {
         // the system gives no more of them; those that are there take all the work
     }
     threads_ = 1 + int(others_.size());
