@@ -1,9 +1,9 @@
 #include "product.h"
 
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include "rows.h"
 #include "vec.h"
@@ -40,18 +40,24 @@ void finish(const Linear& layer, const char* sums, const float* left_scale, int 
     }
 }
 
-void pack_row(const Linear& layer, const float* row, float scale, char* to) {
-    // to: the first 4 bytes of this output in its panel; each further step is 256 bytes on
-    for (int k = 0; k < layer.inputs; ++k) {
-        const int step = k / per_step(layer.format), part = k % per_step(layer.format);
-        char* place = to + step * 256L;
-        if (layer.format == kFloat)
-            std::memcpy(place, row + k, 4);
-        else if (layer.format == kBFloat16)
-            float_to_bfloat16(row + k, 1, reinterpret_cast<uint16_t*>(place) + part);
-        else
-            place[part] = char(int8_t(std::lrint(row[k] / scale)));
-    }
+// A row of weights in the layer's format, four bytes a step, as the tiles read it.
+void narrow(const Linear& layer, const float* row, float scale, char* line) {
+    if (layer.format == kFloat) std::memcpy(line, row, sizeof(float) * layer.inputs);
+    if (layer.format == kBFloat16) float_to_bfloat16(row, layer.inputs, reinterpret_cast<uint16_t*>(line));
+    if (layer.format != kInt8) return;
+    const __m512 unit = _mm512_set1_ps(scale);
+    vectors(layer.inputs, [&](long at, __mmask16 mask) {
+        const __m512 x = _mm512_div_ps(_mm512_maskz_loadu_ps(mask, row + at), unit);
+        _mm_mask_storeu_epi8(line + at, mask, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+    });
+}
+
+float greatest(const float* row, int size) {
+    __m512 most = _mm512_setzero_ps();
+    vectors(size, [&](long at, __mmask16 mask) {
+        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(mask, row + at)));
+    });
+    return _mm512_reduce_max_ps(most);
 }
 
 }  // namespace
@@ -76,16 +82,17 @@ void Linear::pack(Format kind, const float* from, const float* offsets, int rows
     std::memcpy(bias.as<float>(rows), offsets, sizeof(float) * rows);
     float* scales = scale.as<float>(rows);
     int* shifts = shift.as<int>(rows);
+    std::vector<char> line(steps() * 4L);  // behind its inputs it stays 0
     for (int n = 0; n < rows; ++n) {
         const float* row = from + size_t(n) * columns;
-        float largest = 0;
-        for (int k = 0; k < columns; ++k) largest = std::fmax(largest, std::fabs(row[k]));
+        const float largest = greatest(row, columns);
         scales[n] = largest > 0 ? largest / 127.0f : 1.0f;
+        narrow(*this, row, scales[n], line.data());
         char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + n % kColumns * 4;
-        pack_row(*this, row, scales[n], to);
+        for (int step = 0; step < steps(); ++step) std::memcpy(to + step * 256L, line.data() + step * 4, 4);
         int sum = 0;
         if (kind == kInt8)
-            for (int k = 0; k < columns; ++k) sum += int8_t(to[k / 4 * 256L + k % 4]);
+            for (int k = 0; k < columns; ++k) sum += int8_t(line[k]);
         shifts[n] = 128 * sum;
     }
 }
