@@ -120,4 +120,5 @@ def is_long(path: Path) -> bool:
 def test_repository_holds_no_large_file() -> None:
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     large = [name for name in done.stdout.split("\0") if name and (ROOT / name).stat().st_size > 1_000_000]
-    assert not large
+    models = "src/unmask/bundled/models/"  # tests/flow/test_bundled_models.py limits them
+    assert not [name for name in large if not name.startswith(models)]

@@ -99,7 +99,7 @@ class Curriculum:
 
     def is_turn(self, step: int) -> bool:
         """Whether a step, counted from 0, is the first of a later phase."""
-        return step in self._starts[1:]
+        return step > 0 and step in self._starts[1:]
 
     def samples(self, steps: int) -> list[int]:
         """Samples of each phase in the first `steps` steps."""
