@@ -24,7 +24,7 @@ Listed = BeforeValidator(lambda value: value.split(",") if isinstance(value, str
 
 def _how_to_fit(value: object) -> object:
     """Folders of before wrote whether each class is fitted."""
-    return {False: "none", True: "each", "false": "none", "true": "each"}.get(value, value)  # type: ignore[call-overload]
+    return {"false": "none", "true": "each"}.get(str(value).lower(), value)
 
 
 class ClassificationSettings(Settings):

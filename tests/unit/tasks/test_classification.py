@@ -420,3 +420,8 @@ def test_what_is_fitted_at_the_end_of_training_is_kept_in_the_folder(tmp_path: P
 def test_settings_of_older_folders_are_read(old: object, new: str) -> None:
     settings = resolve(ClassificationSettings, {"labels": ["a", "b"], "fit_thresholds": old})
     assert settings.fit_thresholds == new
+
+
+def test_another_way_to_fit_is_named() -> None:
+    with pytest.raises(UsageError, match="'none', 'shared' or 'each'"):
+        resolve(ClassificationSettings, {"labels": ["a", "b"], "fit_thresholds": ["all"]})
