@@ -189,7 +189,8 @@ def main() -> None:
     parser.add_argument("--dev-rows", type=int, default=1000)
     chosen = parser.parse_args()
     counts = (chosen.rows, chosen.dev_rows)
-    folders = {path.name: path for path in sorted(chosen.source.rglob("*"), reverse=True) if path.is_dir()}
+    found = sorted((path for path in chosen.source.rglob("*") if path.is_dir()), key=lambda path: len(path.parts))
+    folders = {path.name: path for path in reversed(found)}  # of two with one name the outer one
     chosen.output.mkdir(parents=True, exist_ok=True)
     readers = {name: (one.folder, one.read) for name, one in TABBED.items()} | OTHERS
     for name, (folder, read) in readers.items():

@@ -1,4 +1,4 @@
-"""Questions with choices: RACE, C3, ARC, COPA, prompted forms, and one question a line."""
+"""Questions with choices: RACE, C3, ChID, ARC, COPA, prompted forms, and one question a line."""
 
 import csv
 import io
@@ -27,7 +27,8 @@ CHOICES = ("choices", "options", "endings", "choice")
 ANSWERS = ("answer", "gold", "answerKey", "answers", "label")
 _TEXT, _NAME, _FROM_0, _FROM_1 = "texts of the choices", "names of the choices", "numbers from 0", "numbers from 1"
 _CAUSES = {"cause": "What was the cause of this?", "effect": "What happened as a result?"}
-_KEYS = re.compile(r'"(choices|options|endings|choice|context_options)"\s*:\s*[\[{]|"choice1"\s*:')
+_KEYS = re.compile(r'"(choices|options|endings|choice|context_options)"\s*:\s*[\[{]|"choice1"\s*:|#idiom\d*#')
+_HOLE = re.compile(r"#idiom\d*#")  # of ChID
 _MOST = 0.75  # of a CSV's rows must be whole for it to be known as one of questions
 _FORMS = (
     'lines such as {"context": "", "question": "Why?", "choices": ["a", "b"], "answer": 0}, or files of RACE, C3, ARC '
@@ -183,7 +184,7 @@ def _text(record: Mapping[str, Any], names: tuple[str, ...], where: str, default
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line and parts of each question of a JSON file."""
-    text = read_text(path)
+    text, answers = read_text(path), _answers_beside(path)
     try:
         contents = [(1, json.loads(text))]
     except ValueError:
@@ -198,7 +199,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                         line, position = line + text.count("\n", position, found), found
                     yield line, record
             elif isinstance(one, dict):
-                yield from ((line, record) for record in _unfolded(one, f"{path}:{line}"))
+                yield from ((line, record) for record in _unfolded(one, f"{path}:{line}", answers))
             else:
                 raise _wrong(f"{path}:{line}", "it is not an object", one)
 
@@ -214,7 +215,7 @@ def _dialogue(entry: list[Any], where: str) -> Iterator[dict[str, Any]]:
         yield {"context": context, "id": f"{entry[2]}, {number}", **asked}
 
 
-def _unfolded(record: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+def _unfolded(record: dict[str, Any], where: str, answers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Bring the published forms that are not one question, one list of choices, into that form."""
     if isinstance(record.get("questions"), list):  # RACE: one article, many questions
         columns = [record.get(name) for name in ("questions", "options", "answers")]
@@ -231,10 +232,35 @@ def _unfolded(record: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
     elif "context_options" in record:  # Winograd schemas, prompted: the choice goes on with the same words
         yield {"question": f"_ {record.get('continuation', '')}", "choices": record["context_options"],
                "answer": record.get("gold")}  # fmt: skip
+    elif "content" in record and "candidates" in record:  # ChID: an idiom is taken out of a text
+        yield from _cloze(record, where, answers)
     elif isinstance(record.get("question"), dict):  # ARC as published
         yield {**record, **record["question"], "question": record["question"].get("stem")}
     else:
         yield record
+
+
+def _cloze(record: dict[str, Any], where: str, answers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """ChID: one question for each hole of the texts; the other holes of its text are dots."""
+    texts = record["content"] if isinstance(record["content"], list) else [record["content"]]
+    if not all(isinstance(text, str) and _HOLE.search(text) for text in texts):
+        raise _wrong(where, "a text has no hole such as #idiom000378#", record["content"])
+    holes = [(text, hole) for text in texts for hole in _HOLE.findall(text)]
+    if "answer" in record and len(holes) > 1:
+        raise _wrong(where, f"there is one answer for {len(holes)} holes", record["answer"])
+    choices = record["candidates"]
+    for text, hole in holes:
+        number = record.get("answer", answers.get(hole))  # from 0; as a text it cannot be read in another way
+        is_one = isinstance(number, int) and isinstance(choices, list) and 0 <= number < len(choices)
+        question = _HOLE.sub("……", text.replace(hole, "____"))
+        yield {"id": hole, "question": question, "choices": choices, "answer": choices[number] if is_one else number}
+
+
+def _answers_beside(path: Path) -> Mapping[str, Any]:
+    """The answers of ChID as CLUE publishes it: train_answer.json beside train.json, hole to number of the choice."""
+    beside = path.with_name(f"{path.name.partition('.')[0]}_answer.json")
+    found = _parse(beside, 1, read_text(beside)) if beside.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _lettered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

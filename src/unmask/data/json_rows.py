@@ -10,6 +10,7 @@ from typing import Any
 
 from unmask.data.files import parse_json, read_bytes, read_head, read_lines
 from unmask.data.names import KNOWN_NAMES
+from unmask.data.published import note_of, plain
 from unmask.data.sniff import refuse_binary, wrong_encoding
 from unmask.errors import DataError
 
@@ -31,7 +32,8 @@ def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...
         DataError: the file is empty or damaged, or an array that is not JSON.
     """
     is_array = read_head(path).lstrip().startswith("[")
-    objects = _array(path) if is_array else _lines(path)
+    notes: list[str] = []
+    objects = _plain(path, _array(path) if is_array else _lines(path), notes)
     seen: list[Placed] = []
     lists: set[str] = set()
     names: tuple[str, ...] = tuple(columns or ())
@@ -45,10 +47,25 @@ def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...
             break
     if not seen:
         raise DataError("empty-file", "the file has no rows", place=path, expected="one JSON object on each line")
-    note = f"{path.name}: not read, because the first row holds a null or an object there: {', '.join(odd)}"
+    if odd:
+        notes.append(f"not read, because the first row holds a null or an object there: {', '.join(odd)}")
     rows: Iterator[Placed] = itertools.chain(seen, objects)
     rows = rows if columns else _watched(path, {*names, *odd}, rows)
-    return names, _rows(path, names, lists, rows), (note,) if odd else ()
+    return names, _rows(path, names, lists, rows), tuple(f"{path.name}: {note}" for note in notes)
+
+
+def _plain(path: Path, objects: Iterator[Placed], notes: list[str]) -> Iterator[Placed]:
+    """The rows in texts; what is done to the first one is noted."""
+    for line, row in objects:
+        if isinstance(row, DataError):
+            yield line, row
+            continue
+        if not notes and (note := note_of(row)):
+            notes.append(note)
+        try:
+            yield line, plain(row, f"{path}:{line}")
+        except DataError as error:
+            yield line, error
 
 
 def _watched(path: Path, known: set[str], objects: Iterator[Placed]) -> Iterator[Placed]:

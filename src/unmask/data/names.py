@@ -13,6 +13,7 @@ PAIR_NAMES = (
     ("query", "passage"),
     ("text", "text_pair"),
     ("#1 string", "#2 string"),
+    ("keyword", "abst"),
 )
 KNOWN_NAMES = frozenset(
     (*LABEL_NAMES, *SCORE_NAMES, *OTHER_NAMES, *TEXT_NAMES, *(name for pair in PAIR_NAMES for name in pair))
