@@ -168,5 +168,6 @@ def saved(task: Task, folder: Path, *, name: str | None = None, golden: dict | N
         card="",
         golden=golden,
         problem_type=task.problem_type,
+        files=task.files,
     )
     return folder

@@ -18,6 +18,7 @@ from unmask.bundled import model_names
 from unmask.errors import ArtefactError
 from unmask.model.config import EncoderConfig, Head, named_head
 from unmask.model.convert import StateDict, from_hf, to_hf
+from unmask.model.sentence import read_sentence_files
 from unmask.runtime import page_out
 from unmask.tokenizer.load import Tokenizer
 
@@ -73,6 +74,7 @@ def save_model(
     golden: dict[str, Any] | None,
     problem_type: str | None = None,
     dtype: torch.dtype = torch.float32,
+    files: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model folder that this package and transformers open; an older one is replaced when the new one stands.
 
@@ -89,6 +91,7 @@ def save_model(
         problem_type: transformers' name of the loss, where its head has several.
         dtype: number format of the weights on disk. config.json names float32 whatever it is, so that they are read as
             such here and in transformers: products in float16 are slow and coarse on a processor.
+        files: further ones, path to JSON.
 
     Raises:
         ResourceError: the disk is full; an older folder is untouched.
@@ -103,8 +106,9 @@ def save_model(
         (staging / WEIGHTS).write_bytes(safetensors.torch.save(published, metadata={"format": "pt"}))
         tokenizer.save(staging)
         storage.write_text(staging / "README.md", card)
-        if golden is not None:
-            _write_json(staging / GOLDEN, golden)
+        for path, inside in (dict(files or {}) | ({} if golden is None else {GOLDEN: golden})).items():
+            (staging / path).parent.mkdir(exist_ok=True)
+            _write_json(staging / path, inside)
         fingerprints = {"tokenizer": tokenizer.fingerprint, "weights": storage.digest(staging / WEIGHTS)}
         versions = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
         note = {"format": FORMAT, "head": head, "labels": labels, "meta": meta}
@@ -161,7 +165,7 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         found.state_dict,
         tokenizer,
         labels=labels,
-        meta=note.get("meta", {}),
+        meta=note.get("meta", {}) if note else _published_meta(folder),
         head=found.head,
         missing=found.missing,
         unused=found.unused + found.unknown,
@@ -199,6 +203,12 @@ def _read_note(folder: Path) -> dict[str, Any]:
         writer = f"version {note.get('versions', {}).get('unmask')}"
         raise storage.newer_format(folder / META, note["format"], FORMAT, writer)
     return note
+
+
+def _published_meta(folder: Path) -> dict[str, Any]:
+    """The task of a folder from elsewhere, where files beside the model tell it."""
+    settings = read_sentence_files(folder)
+    return {} if settings is None else {"task": {"name": "embedding", "settings": settings}}
 
 
 def _write_json(path: Path, content: object) -> None:

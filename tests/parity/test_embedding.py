@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
 from tests import tiny
+from unmask.errors import ArtefactError
 from unmask.predict import Predictor
 from unmask.tasks.embedding import Embedding
 from unmask.tasks.vector_reader import EmbeddingSettings
@@ -36,3 +40,46 @@ def test_pooled_vectors_equal_those_of_a_padded_batch(folder: Path, pooling: str
     ours.load_state_dict(task.state_dict())
     found = torch.tensor([one.vector for one in Predictor(ours)(TEXTS)])
     torch.testing.assert_close(found, want, atol=TOLERANCE, rtol=0)
+
+
+def ours(folder: Path) -> np.ndarray:
+    return np.array([one.vector for one in Predictor.load(folder, engine="torch")(TEXTS)])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"pooling": "cls", "normalize": False}, {"max_length": 8, "long_texts": "cut"}]
+)
+def test_sentence_transformers_opens_our_folder(tmp_path: Path, settings: dict) -> None:
+    task = Embedding(tiny.config(), tiny.tokenizer(), EmbeddingSettings.model_validate(settings))
+    task.init_weights(0)
+    folder = tiny.saved(task, tmp_path / "model")
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(ours(folder), theirs, atol=TOLERANCE)
+    if not settings:
+        np.testing.assert_allclose(np.linalg.norm(theirs, axis=1), 1, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("is_normal", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_folders_of_sentence_transformers_are_opened(
+    folder: Path, tmp_path: Path, pooling: str, is_normal: bool
+) -> None:
+    """No training is missed in such a folder, so nothing is warned of, and its own pooling is taken."""
+    body = Transformer(str(folder))
+    parts = [body, Pooling(body.get_embedding_dimension(), pooling_mode=pooling), *([Normalize()] if is_normal else [])]
+    model = SentenceTransformer(modules=parts, device="cpu")
+    model.save(str(tmp_path / "theirs"))
+    np.testing.assert_allclose(ours(tmp_path / "theirs"), model.encode(TEXTS), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("part", ["max", "dense"])
+def test_other_vectors_are_refused(folder: Path, tmp_path: Path, part: str) -> None:
+    body = Transformer(str(folder))
+    width = body.get_embedding_dimension()
+    more = [Dense(width, 4)] if part == "dense" else []
+    pooling = Pooling(width, pooling_mode="max" if part == "max" else "mean")
+    SentenceTransformer(modules=[body, pooling, *more], device="cpu").save(str(tmp_path / "theirs"))
+    with pytest.raises(
+        ArtefactError, match="its pooling is max" if part == "max" else "the parts Transformer, Pooling, Dense"
+    ):
+        Predictor.load(tmp_path / "theirs")

@@ -86,6 +86,7 @@ def _save(output: Path, folder: Path, model: Model, task: Task, found: Certifica
         card=_card(folder, engine),
         golden=golden,
         problem_type=model.problem_type,
+        files=task.files,
     )
 
 

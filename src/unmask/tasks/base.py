@@ -263,6 +263,11 @@ class Task(nn.Module, ABC):
         return None
 
     @property
+    def files(self) -> dict[str, Any]:
+        """Files that other libraries want beside those of every model folder, path to JSON."""
+        return {}
+
+    @property
     def reads_all_layers(self) -> bool:
         """Whether it reads the output of other layers than the last."""
         return False

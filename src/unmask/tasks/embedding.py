@@ -21,8 +21,10 @@ from unmask.errors import DataError, UsageError
 from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, retrieval, uniformity, unit
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
+from unmask.model.sentence import sentence_files
 from unmask.tasks.base import Mistake, Place, Row, Task, Understood, first_tokens, row_number
 from unmask.tasks.number_reader import number_of
+from unmask.tasks.text_rows import input_limit
 from unmask.tasks.vector_batches import (
     TextBatch,
     check_layers,
@@ -78,9 +80,11 @@ class Embedding(Task):
 
     @classmethod
     def texts(cls, row: Row, settings: Settings) -> list[str]:
-        """The texts of a row: one, two or three."""
-        names = (getattr(settings, name) for name in ("text_column", "pair_column", "negative_column"))
-        return [row[name] for name in names if name is not None]
+        """The texts of a row, those that mean something else last."""
+        assert isinstance(settings, EmbeddingSettings), "the settings of this task"
+        names = (settings.text_column, settings.pair_column, *settings.negative_columns)
+        cells = [row[name] for name in names if name is not None]
+        return [text for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
 
     @classmethod
     def group(cls, row: Row, settings: Settings) -> Hashable:
@@ -112,8 +116,7 @@ class Embedding(Task):
     def columns(self) -> tuple[str, ...]:
         """Columns that a file for training or scoring must have."""
         label = self.settings.label_column if self.objective == "scores" else None
-        named = (*self.reader.columns(is_training=False), label)
-        return tuple(name for name in named if name is not None)
+        return self.reader.columns if label is None else (*self.reader.columns, label)
 
     def build_head(self) -> TaskHead:
         """None: a head without weights."""
@@ -135,6 +138,7 @@ class Embedding(Task):
         """Pack the windows, and say which belong to one text; features of a row must be together."""
         base = super().collate(features)
         owners = np.array([(one.row, getattr(one, "part", 0)) for one in features])
+        # the first window of each text
         is_first = (np.diff(owners, axis=0, prepend=-1) != 0).any(axis=1)
         is_row = np.diff(owners[:, 0], prepend=-1) != 0
         values = {one.name: getattr(base, one.name) for one in fields(base)}
@@ -147,6 +151,7 @@ class Embedding(Task):
             **values,
             text_ids=torch.from_numpy(np.cumsum(is_first) - 1),
             keys=torch.from_numpy(keys[is_first]),
+            parts=torch.from_numpy(owners[is_first, 1]),
         )
 
     def needed(self, batch: Batch) -> Tensor:
@@ -171,13 +176,14 @@ class Embedding(Task):
         assert batch.labels is not None, "a batch without labels has no loss"
         self._is_tuned = True
         self._explain(len(batch.labels))
-        vectors = F.normalize(merge(logits.float(), batch), dim=-1).view(len(batch.labels), -1, logits.shape[-1])
+        vectors = F.normalize(merge(logits.float(), batch), dim=-1)
+        first, pair, others = (batch.parts == 0, batch.parts == 1, batch.parts > 1)
         if self.objective == "scores":
-            return ((vectors[:, 0] * vectors[:, 1]).sum(dim=-1) - batch.labels).square().sum()
-        keys = batch.keys.view(len(batch.labels), -1)
-        candidates = vectors[:, 1:].transpose(0, 1).flatten(0, 1)
-        left_out = same_texts(keys[:, :2], keys[:, 1:].T.flatten())
-        similarities = vectors[:, 0] @ candidates.T / self.settings.temperature
+            return ((vectors[first] * vectors[pair]).sum(dim=-1) - batch.labels).square().sum()
+        keys = batch.keys
+        left_out = same_texts(torch.stack([keys[first], keys[pair]], dim=1), torch.cat([keys[pair], keys[others]]))
+        candidates = torch.cat([vectors[pair], vectors[others]])
+        similarities = vectors[first] @ candidates.T / self.settings.temperature
         return F.cross_entropy(similarities.masked_fill(left_out, -torch.inf), batch.labels, reduction="sum")
 
     def answer(self, batch: Batch, features: Sequence[Features]) -> list[Any]:
@@ -214,9 +220,11 @@ class Embedding(Task):
             return {"contrast": -distances["alignment"] - distances["uniformity"], **distances}
         found, candidates = self._retrieve(predictions, rows)
         scores: dict[str, Any] = {name: getattr(found, name) for name in ("mrr", "recall_at_1", "recall_at_10")}
-        if self.settings.negative_column is not None:
-            others = np.array([one.negative for one in predictions], np.float32)
-            scores["triplet_accuracy"] = float((cosines(firsts, seconds) > cosines(firsts, others)).mean())
+        triplets = [(at, other) for at, one in enumerate(predictions) for other in one.negatives]
+        if triplets:
+            rows_of, others = [at for at, _ in triplets], np.array([other for _, other in triplets], np.float32)
+            is_nearer = cosines(firsts[rows_of], seconds[rows_of]) > cosines(firsts[rows_of], others)
+            scores["triplet_accuracy"] = float(is_nearer.mean())
         return scores | distances | {"candidates": len(candidates)}
 
     def row_scores(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> list[float] | None:
@@ -243,6 +251,16 @@ class Embedding(Task):
         ]
 
     @property
+    def files(self) -> dict[str, Any]:
+        """Those of sentence-transformers, which pools the last layer alone, and cuts long texts."""
+        if self.reads_all_layers:
+            return {}
+        chosen, longest = self.settings, input_limit(self.reader, self.settings.max_length)
+        return sentence_files(
+            width=self.config.hidden_size, max_length=longest, pooling=chosen.pooling, normalize=chosen.normalize
+        )
+
+    @property
     def reads_all_layers(self) -> bool:
         """Whether other layers than the last are pooled."""
         return self.settings.layers not in ((-1,), (self.config.num_hidden_layers,))
@@ -253,11 +271,10 @@ class Embedding(Task):
 
     def _retrieve(self, predictions: Sequence[TextVectors], rows: Sequence[Row]) -> tuple[Retrieval, list[str]]:
         """Rank the different second texts of all rows, and the negatives, for each first text."""
-        known: dict[str, list[float]] = {}
-        for name, part in ((self.settings.pair_column, "pair"), (self.settings.negative_column, "negative")):
-            for one, row in zip(predictions, rows, strict=True):
-                if name is not None:
-                    known.setdefault(row[name], getattr(one, part))
+        known = {row[str(self.settings.pair_column)]: one.pair for one, row in zip(predictions, rows, strict=True)}
+        for one, row in zip(predictions, rows, strict=True):
+            for text, vector in zip(self.texts(row, self.settings)[2:], one.negatives, strict=True):
+                known.setdefault(text, vector)
         places = {text: at for at, text in enumerate(known)}
         targets = np.array([places[row[str(self.settings.pair_column)]] for row in rows])
         queries = np.array([one.vector for one in predictions], np.float32)

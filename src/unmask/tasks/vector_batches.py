@@ -24,10 +24,12 @@ class TextBatch(Batch):
     Attributes:
         text_ids: number of the text that each window belongs to, (B,) int64.
         keys: the same number for the same text, (N,) int64.
+        parts: which text of its row each is, (N,) int64: 0 the text, 1 its pair, from 2 on what means something else.
     """
 
     text_ids: Tensor
     keys: Tensor
+    parts: Tensor
 
 
 def check_layers(layers: Sequence[int], config: EncoderConfig) -> None:

@@ -1,6 +1,7 @@
 """What a file of texts tells of their similarity: triplets, pairs, scored pairs, or nothing but texts."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unmask.data.names import LABEL_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
@@ -9,7 +10,7 @@ from unmask.errors import DataError
 from unmask.tasks.number_reader import number_of
 
 _PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
-_NEGATIVE_NAMES = ("negative", "hard_neg", "hard_negative")
+_NEGATIVE = re.compile(r"(hard_)?neg(ative)?(s|_?\d+)?")
 _SCORE_NAMES = (*SCORE_NAMES, *LABEL_NAMES)
 
 
@@ -27,27 +28,27 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
         DataError: no rows, a named column is not there, or a score is no number.
     """
     names = {name.strip().lower(): name for name in table.columns}
-    found = {
-        key: named[key] for key in ("text_column", "pair_column", "negative_column", "label_column") if key in named
-    }
-    check_named(table, found.values())
+    found = {key: named[key] for key in ("text_column", "pair_column", "label_column") if key in named}
+    negatives = tuple(split(named.get("negative_columns", ())))
+    check_named(table, (*found.values(), *negatives))
     if "text_column" not in found:
         pair = next(((names[a], names[b]) for a, b in _PAIR_NAMES if a in names and b in names), None)
         if pair is None or "pair_column" in found:
             found["text_column"] = _text_column(table, names, taken=set(found.values()))
         else:
             found["text_column"], found["pair_column"] = pair
-    if "pair_column" in found and "text_column" not in named and not found.keys() & {"label_column", "negative_column"}:
-        found |= _first(names, "negative_column", _NEGATIVE_NAMES) or _first(names, "label_column", _SCORE_NAMES)
+    if "pair_column" in found and "text_column" not in named and "label_column" not in found and not negatives:
+        negatives = tuple(name for low, name in names.items() if _NEGATIVE.fullmatch(low))
+        found |= {} if negatives else _first(names, "label_column", _SCORE_NAMES)
     if "label_column" not in found:
-        return found, [_told(found)]
+        return found | ({"negative_columns": negatives} if negatives else {}), [_told(found, negatives)]
     scores = [number_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]
-    low, high = map(float, split_numbers(named.get("score_range", (min(0.0, *scores), max(scores)))))
-    return found | {"score_range": (low, high)}, [_told(found) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
+    low, high = map(float, split(named.get("score_range", (min(0.0, *scores), max(scores)))))
+    return found | {"score_range": (low, high)}, [_told(found, ()) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
 
 
-def split_numbers(value: Any) -> Any:
-    """Numbers of a flag, `1,5`, apart; anything else as it is."""
+def split(value: Any) -> Any:
+    """What stands in a flag with commas between, `1,5`, apart; anything else as it is."""
     return value.split(",") if isinstance(value, str) else value
 
 
@@ -68,11 +69,10 @@ def _first(names: Mapping[str, str], key: str, usual: tuple[str, ...]) -> dict[s
     return next(({key: names[name]} for name in usual if name in names), {})
 
 
-def _told(found: Mapping[str, str]) -> str:
+def _told(found: Mapping[str, str], negatives: Sequence[str]) -> str:
     text, pair = found["text_column"], found.get("pair_column")
     if pair is None:
         return f"plain texts: {text} | each is compared with itself under other dropout (SimCSE)"
     if "label_column" in found:
         return f"scored pairs: {text} + {pair} | similarity: {found['label_column']}"
-    negative = found.get("negative_column")
-    return f"pairs: {text} + {pair}" + ("" if negative is None else f" | and another meaning: {negative}")
+    return f"pairs: {text} + {pair}" + (f" | and another meaning: {' + '.join(negatives)}" if negatives else "")

@@ -14,9 +14,9 @@ from unmask.data.windows import LongTexts
 from unmask.metrics.vectors import cosines
 from unmask.tasks.number_reader import number_of
 from unmask.tasks.reader import Reader
-from unmask.tasks.rows import Place, Prediction, Row, row_number, text_of
+from unmask.tasks.rows import Place, Prediction, Row, cell_of, row_number, text_of
 from unmask.tasks.text_rows import input_limit, inputs, truncated_share
-from unmask.tasks.vector_columns import split_numbers
+from unmask.tasks.vector_columns import split
 
 Objective = Literal["scores", "pairs", "texts"]
 
@@ -28,15 +28,15 @@ class EmbeddingSettings(Settings):
     """Column of the text."""
     pair_column: str | None = None
     """Column of a text that means nearly the same, or whose similarity is known; without it, SimCSE on the texts."""
-    negative_column: str | None = None
-    """Column of a text that is like the first and means something else."""
+    negative_columns: Annotated[tuple[str, ...], BeforeValidator(split)] = ()
+    """Columns of texts that are like the first and mean something else; each cell holds one, or a list of them."""
     label_column: str | None = None
     """Column of the pair's similarity; without it, pairs belong together."""
-    score_range: Annotated[tuple[float, float], BeforeValidator(split_numbers)] = (0.0, 1.0)
+    score_range: Annotated[tuple[float, float], BeforeValidator(split)] = (0.0, 1.0)
     """The similarities that mean cosine 0 and cosine 1."""
     pooling: Literal["mean", "cls"] = "mean"
     """Mean of all tokens, special ones included, or the first token alone."""
-    layers: Annotated[tuple[int, ...], BeforeValidator(split_numbers)] = (-1,)
+    layers: Annotated[tuple[int, ...], BeforeValidator(split)] = (-1,)
     """Layers whose mean is pooled: 0 is what goes into the first one, -1 the last one's output."""
     normalize: bool = True
     """Give vectors of length 1."""
@@ -59,14 +59,14 @@ class TextVectors(Prediction):
     Attributes:
         vector: of its text, D numbers.
         pair: of its second text; `None` where the row has none.
-        negative: of the text that means something else; `None` where the row has none.
+        negatives: of the texts that mean something else; none where the row has none.
         similarity: cosine of `vector` and `pair`.
         truncated_share: part of the row's tokens that did not fit into the model.
     """
 
     vector: list[float]
     pair: list[float] | None = None
-    negative: list[float] | None = None
+    negatives: tuple[list[float], ...] = ()
     similarity: float | None = None
     truncated_share: float = 0.0
 
@@ -80,7 +80,7 @@ class TextFeatures(Features):
     """One text of a row, or a window of it.
 
     Attributes:
-        part: which text of its row it is: 0 the text, 1 its pair, 2 the negative.
+        part: which text of its row it is: 0 the text, 1 its pair, from 2 on what means something else.
         key: the same number for the same text.
     """
 
@@ -111,12 +111,11 @@ class VectorReader(Reader):
 
         In training every row has all its texts, and SimCSE has each text twice; in use, a row has at least the first.
         """
-        columns, limit = self.columns(is_training=is_training), input_limit(self, self.settings.max_length)
+        limit = input_limit(self, self.settings.max_length)
         found = [
-            (at, part, text_of(row, column, place(at)))
+            (at, part, text)
             for at, row in enumerate(rows)
-            for part, column in enumerate(columns)
-            if is_training or part == 0 or column in row
+            for part, text in enumerate(self.texts(row, place(at), is_training=is_training))
         ]
         labels = [self._target(row, place(at)) if is_training else None for at, row in enumerate(rows)]
         pieces = self.tokenizer.encode([text for _, _, text in found])
@@ -137,29 +136,45 @@ class VectorReader(Reader):
     def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> TextVectors:
         """Join the windows of each text: their mean, weighted by their tokens."""
         del row
-        vectors: list[np.ndarray | None] = [None, None, None]
+        vectors: list[np.ndarray] = []
         for part in sorted({getattr(one, "part", 0) for one in features}):
             mine = [at for at, one in enumerate(features) if getattr(one, "part", 0) == part]
             joined = np.average([parts[at] for at in mine], axis=0, weights=[len(features[at]) for at in mine])
             length = float(np.linalg.norm(joined)) if self.settings.normalize else 1.0
-            vectors[part] = (joined / max(length, 1e-12)).astype(np.float32)
-        first, pair, negative = vectors
-        assert first is not None, "every row has a text"
+            vectors.append((joined / max(length, 1e-12)).astype(np.float32))
+        first, *others = vectors
         return TextVectors(
             vector=first.tolist(),
-            pair=None if pair is None else pair.tolist(),
-            negative=None if negative is None else negative.tolist(),
-            similarity=None if pair is None else float(cosines(first, pair)),
+            pair=others[0].tolist() if others else None,
+            negatives=tuple(one.tolist() for one in others[1:]),
+            similarity=float(cosines(first, others[0])) if others else None,
             truncated_share=truncated_share(features),
         )
 
-    def columns(self, *, is_training: bool) -> tuple[str, ...]:
+    @property
+    def columns(self) -> tuple[str, ...]:
         """Columns of the texts of a row, in the order of their vectors."""
         chosen = self.settings
+        negatives = chosen.negative_columns if self.objective == "pairs" else ()
+        return (chosen.text_column, *(() if chosen.pair_column is None else (chosen.pair_column,)), *negatives)
+
+    def texts(self, row: Row, where: object, *, is_training: bool) -> list[str]:
+        """The texts of a row, in the order of their vectors; in use those behind the first may be absent.
+
+        Raises:
+            DataError: a text is absent, empty, or a list where one is wanted.
+        """
+        first, *others = self.columns
+        found = [text_of(row, first, where)]
         if self.objective == "texts":
-            return (chosen.text_column,) * (2 if is_training else 1)
-        negative = chosen.negative_column if self.objective == "pairs" else None
-        return tuple(name for name in (chosen.text_column, chosen.pair_column, negative) if name is not None)
+            return found * (2 if is_training else 1)
+        for part, column in enumerate(others):
+            if not is_training and column not in row:
+                break
+            cell = cell_of(row, column, where)
+            texts = cell if part > 0 and isinstance(cell, list) else [cell]
+            found += [text_of({column: text}, column, where) for text in texts]
+        return found
 
     def _target(self, row: Row, where: object) -> float:
         column = self.settings.label_column

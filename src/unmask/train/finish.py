@@ -80,4 +80,5 @@ def write_model(
         dtype=dtype,
         golden=with_precisions(make_golden(task), lower) if lower else make_golden(task),
         problem_type=task.problem_type,
+        files=task.files,
     )

@@ -52,25 +52,26 @@ def cosine(a: list[float], b: list[float]) -> float:
     return dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
 
-@pytest.mark.parametrize("with_negatives", [False, True])
-def test_info_nce_equals_a_slow_loop(with_negatives: bool) -> None:
-    negative = "negative" if with_negatives else None
-    task = make(pair_column="pair", negative_column=negative, temperature=0.2).eval()
-    names = ["pair", "negative"] if with_negatives else ["pair"]
-    known = {text: vectors_of(task, [text])[0] for row in TRIPLETS for text in row.values()}
+MORE = [[tiny.BAD[3], "x"], [], [tiny.GOOD[3]], ["a bore"]]
+
+
+@pytest.mark.parametrize("negatives", [(), ("negative",), ("negative", "more"), ("more",)])
+def test_info_nce_equals_a_slow_loop(negatives: tuple[str, ...]) -> None:
+    """Also where a row has none, one or several texts that mean something else."""
+    task = make(pair_column="pair", negative_columns=negatives, temperature=0.2).eval()
+    triplets = [{**row, "more": more} for row, more in zip(TRIPLETS, MORE, strict=True)]
+    wrong_of = [[row["negative"]] * ("negative" in negatives) + row["more"] * ("more" in negatives) for row in triplets]
+    texts = {text for row in TRIPLETS for text in row.values()} | {text for texts in MORE for text in texts}
+    known = {text: vectors_of(task, [text])[0] for text in texts}
     total = 0.0
     for row in TRIPLETS:
         right = math.exp(cosine(known[row["text"]], known[row["pair"]]) / 0.2)
-        others = [
-            other[name]
-            for name in names
-            for other in TRIPLETS
-            if name != "pair" or other["text"] != row["text"]  # another right answer
-        ]
+        others = [other["pair"] for other in TRIPLETS if other["text"] != row["text"]]  # else another right answer
+        others += [text for texts in wrong_of for text in texts]
         others = [text for text in others if text not in (row["text"], row["pair"])]
         wrong = sum(math.exp(cosine(known[row["text"]], known[text]) / 0.2) for text in others)
         total -= math.log(right / (right + wrong))
-    assert loss_of(task, TRIPLETS) == pytest.approx(total, rel=1e-4)
+    assert loss_of(task, triplets) == pytest.approx(total, rel=1e-4)
 
 
 def test_scored_pairs_are_a_regression_of_the_cosine() -> None:
@@ -156,18 +157,20 @@ def test_simcse_is_scored_by_alignment_and_uniformity() -> None:
 
 
 def test_pairs_are_scored_by_retrieval_among_different_texts() -> None:
-    task = make(pair_column="pair", negative_column="negative")
-    rows = [*TRIPLETS, {"text": "a bore", "pair": tiny.GOOD[1], "negative": "x"}]
+    task = make(pair_column="pair", negative_columns=("negative",))
+    lists: list[Row] = [{**row, "negative": [row["negative"], *more]} for row, more in zip(TRIPLETS, MORE, strict=True)]
+    rows = [*lists, {"text": "a bore", "pair": tiny.GOOD[1], "negative": "x"}]
     answers = Predictor(task).predict_rows(rows, is_labelled=True)
-    known = {
-        row[name]: getattr(one, name) for name in ("pair", "negative") for row, one in zip(rows, answers, strict=True)
-    }
+    known = {row["pair"]: one.pair for row, one in zip(rows, answers, strict=True)}
+    for row, one in zip(rows, answers, strict=True):
+        texts = row["negative"] if isinstance(row["negative"], list) else [row["negative"]]
+        known |= dict(zip(texts, one.negatives, strict=True))
     ranks, triplets = [], []
     for row, one in zip(rows, answers, strict=True):
         own = cosine(one.vector, known[row["pair"]])
         right = {other["pair"] for other in rows if other["text"] == row["text"]}
         ranks.append(1 + sum(cosine(one.vector, vector) > own for text, vector in known.items() if text not in right))
-        triplets.append(own > cosine(one.vector, one.negative))
+        triplets += [own > cosine(one.vector, negative) for negative in one.negatives]
     scores = task.score(answers, rows)
     assert scores["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
     assert scores["recall_at_1"] == np.mean([rank == 1 for rank in ranks])
@@ -192,7 +195,13 @@ def test_a_model_of_pairs_answers_for_one_text_and_gives_the_similarity_of_two()
     ("header", "named", "want"),
     [
         ("anchor\tpositive\tnegative", {}, {"text_column": "anchor", "pair_column": "positive"}),
-        ("sent0\tsent1\thard_neg", {}, {"negative_column": "hard_neg", "label_column": None}),
+        ("sent0\tsent1\thard_neg", {}, {"negative_columns": ("hard_neg",), "label_column": None}),
+        ("query\tpositive\tnegative_1\tnegative_2", {}, {"negative_columns": ("negative_1", "negative_2")}),
+        (
+            "a\tb\tc\td",
+            {"text_column": "b", "pair_column": "a", "negative_columns": "c,d"},
+            {"negative_columns": ("c", "d")},
+        ),
         ("sentence1\tsentence2\tscore", {}, {"label_column": "score", "score_range": (0.0, 3.0)}),
         ("a\tb\tc", {"text_column": "b", "pair_column": "a"}, {"text_column": "b", "label_column": None}),
         ("a\tb\tscore", {"text_column": "b", "pair_column": "a"}, {"label_column": None}),
@@ -203,7 +212,8 @@ def test_a_model_of_pairs_answers_for_one_text_and_gives_the_similarity_of_two()
 )
 def test_a_file_says_what_it_is(tmp_path: Path, header: str, named: dict, want: dict) -> None:
     path = tmp_path / "rows.tsv"
-    path.write_text(f"{header}\none text\tanother\t1\nthird\tfourth\t3\n")
+    rows = (header.split("\t"), ["one text", "another", "1", "5"], ["third", "fourth", "3", "7"])
+    path.write_text("".join("\t".join(row[: len(rows[0])]) + "\n" for row in rows))
     understood = Embedding.understand(read_table(path), named)
     settings = EmbeddingSettings(**understood.settings)
     assert {name: getattr(settings, name) for name in want} == want
