@@ -44,13 +44,15 @@ class Answer:
 
 
 @dataclass
-class _Places:
-    """Answers that were not where their file says."""
+class _Oddities:
+    """Answers that were not where their file says, and questions that ask nothing."""
 
     total: int = 0
     chosen: int = 0
     moved: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    questions: int = 0
+    empty: list[str] = field(default_factory=list)
 
     def tell(self, path: Path) -> None:
         if self.chosen:
@@ -58,14 +60,16 @@ class _Places:
                 "%s: it gives no places; %d of %d answers stand more than once in their text, and the first place "
                 "is taken", path, self.chosen, self.total,
             )  # fmt: skip
-        for cases, fate in (
-            (self.moved, "do not stand where the file says and were moved to the nearest place"),
-            (self.lost, "stand nowhere in their text: not learned from, only scored against"),
+        answers = f"{self.total} answers"
+        for cases, of_all, fate in (
+            (self.moved, answers, "do not stand where the file says and were moved to the nearest place"),
+            (self.lost, answers, "stand nowhere in their text: not learned from, only scored against"),
+            (self.empty, f"{self.questions} questions", "are empty: kept, so that scores are of all rows"),
         ):
             if cases:
                 more = f"\n  and {len(cases) - _SHOWN} more" * (len(cases) > _SHOWN)
                 shown = "".join(f"\n  line {case.removeprefix(f'{path}:')}" for case in cases[:_SHOWN])
-                log.warning("%s: %d of %d answers %s%s%s", path, len(cases), self.total, fate, shown, more)
+                log.warning("%s: %d of %s %s%s%s", path, len(cases), of_all, fate, shown, more)
 
 
 class _Lines:
@@ -109,14 +113,17 @@ def read_questions(path: Path) -> Table:
     text = read_text(path)
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
-    places = _Places()
+    odd = _Oddities()
     for line, where, row in _questions(path, text):
         context, question = _get(row, where, "context", str), _get(row, where, "question", str)
         for one in (context, question):
             check_text(one, where)
+        odd.questions += 1
+        if not question.strip():
+            odd.empty.append(where)
         given = _answers(row.get("answers"), where)
         is_blank = all(not answer for answer, _ in given)
-        found = [_placed(context, *one, where, places) for one in given if one[0]]
+        found = [_placed(context, *one, where, odd) for one in given if one[0]]
         rows.append(
             {
                 "id": row["id"],
@@ -132,7 +139,7 @@ def read_questions(path: Path) -> Table:
         raise DataError("no-rows", "the file has no questions", place=path, expected=_FORMS)
     if len({row["id"] for row in rows}) < len(rows):
         log.warning("%s: several questions have the same id, so a file of answers cannot tell them apart", path)
-    places.tell(path)
+    odd.tell(path)
     return Table(path, COLUMNS, rows, lines, "questions")
 
 
@@ -227,21 +234,21 @@ def _answers(given: object, where: str) -> list[tuple[str, int | None]]:
     return found
 
 
-def _placed(context: str, text: str, start: int | None, where: str, places: _Places) -> Answer:
-    places.total += 1
+def _placed(context: str, text: str, start: int | None, where: str, odd: _Oddities) -> Answer:
+    odd.total += 1
     if start is not None and start >= 0 and context.startswith(text, start):
         return Answer(text, start)
     bare = text.strip()
     found = _occurrences(context, bare)
     if not found:
-        places.lost.append(f"{where}: '{_short(text)}'")
+        odd.lost.append(f"{where}: '{_short(text)}'")
         return Answer(text, -1)
     if start is None:
-        places.chosen += len(found) > 1
+        odd.chosen += len(found) > 1
         return Answer(bare, found[0])
     nearest = min(found, key=lambda place: abs(place - start))
     stands = context[max(0, start) :][: len(text)]
-    places.moved.append(
+    odd.moved.append(
         f"{where}: at {start} stands '{_short(stands)}', not '{_short(text)}', which is at {nearest}"
         + f" and at {len(found) - 1} other places" * (len(found) > 1)
     )

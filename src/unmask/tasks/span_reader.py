@@ -118,9 +118,17 @@ class SpanReader(Reader):
     settings: SpanQASettings
 
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
-        """Encode each question with every window of its text; each text is cut into pieces once."""
+        """Encode each question with every window of its text; each text is cut into pieces once.
+
+        A labelled question may be empty, as some of CMRC's are.
+        """
         asked, held = self.text_columns
-        questions = self.tokenizer.encode([text_of(row, asked, place(at)) for at, row in enumerate(rows)])
+        questions = self.tokenizer.encode(
+            [
+                "" if is_training and row.get(asked) == "" else text_of(row, asked, place(at))
+                for at, row in enumerate(rows)
+            ]
+        )
         contexts = list(dict.fromkeys(text_of(row, held, place(at)) for at, row in enumerate(rows)))
         pieces = dict(zip(contexts, self.tokenizer.encode(contexts), strict=True))
         features: list[Features] = []

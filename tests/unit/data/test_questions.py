@@ -112,6 +112,14 @@ def test_answers_that_stand_elsewhere_are_moved_to_the_nearest_place_and_told(
     assert "1 of 6 answers stand nowhere" in caplog.text
 
 
+def test_questions_that_ask_nothing_are_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = squad(question(1, ("river", 16)), question(2, ("east", 40), question=""))
+    table = read_questions(write(tmp_path / "dev.json", content))
+    assert [row["question"] for row in table.rows] == ["What is 1?", ""]
+    assert "1 of 2 questions are empty" in caplog.text
+    assert "question q2" in caplog.text
+
+
 def test_a_clean_file_is_read_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "unmask"):
         read_questions(write(tmp_path / "train.json", squad(question(1, ("river", 16)))))
