@@ -20,7 +20,8 @@ from unmask.predict import Predictor
 from unmask.runtime import machine
 from unmask.study.pairs import PairScores, read_pairs, score_pairs
 from unmask.study.suites import Outcome, load_suite, run_suite
-from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.mask_reader import MaskedLMSettings
+from unmask.tasks.masked_lm import MaskedLM
 
 SETS = {
     ENGLISH: ("sst2", "mrpc", "stsb", "rte", "cola", "conll2003", "squad1"),

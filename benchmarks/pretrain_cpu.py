@@ -26,7 +26,8 @@ from training_peers import (
 from unmask.data.batching import Batch, positions_of
 from unmask.model.config import EncoderConfig
 from unmask.runtime import use_cpu
-from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.mask_reader import MaskedLMSettings
+from unmask.tasks.masked_lm import MaskedLM
 from unmask.tokenizer.load import Tokenizer
 
 BLOCK = 128

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -22,6 +22,7 @@ from unmask import errors
 from unmask.cli import app
 from unmask.evaluate import Evaluation
 from unmask.tasks import TASKS, find_task
+from unmask.tasks.rows import Prediction
 from unmask.train.settings import FinetuneSettings, PretrainSettings
 
 ROOT = Path(__file__).parents[1]
@@ -165,18 +166,22 @@ def api_page() -> str:
 
 
 def answers() -> Iterator[type]:
-    """The dataclasses that evaluation and the tasks answer with."""
-    yield Evaluation
+    """What evaluation and the tasks answer with, each class before those of its parts."""
+    told: dict[type, None] = {Evaluation: None}
     for path in TASKS.values():
-        module = inspect.getmodule(find_task(path))
-        for name, kind in vars(module).items():
-            if (
-                inspect.isclass(kind)
-                and is_dataclass(kind)
-                and inspect.getmodule(kind) is module
-                and not name.startswith("_")
-            ):
-                yield kind
+        for kind in list(vars(inspect.getmodule(find_task(path))).values()):
+            if inspect.isclass(kind) and issubclass(kind, Prediction) and kind is not Prediction:
+                told |= dict.fromkeys(parts_of(kind))
+    return iter(told)
+
+
+def parts_of(kind: type) -> Iterator[type]:
+    """A dataclass, and those that its fields hold."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for inner in (hint, *get_args(hint)):
+            if inspect.isclass(inner) and is_dataclass(inner):
+                yield from parts_of(inner)
 
 
 def members(kind: type) -> Iterator[str]:

@@ -9,11 +9,13 @@ from unmask.data.questions import Answer
 from unmask.data.spans import Span
 from unmask.model.config import EncoderConfig
 from unmask.tasks.base import Task
+from unmask.tasks.choice_reader import MultipleChoiceSettings
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
 from unmask.tasks.embedding import Embedding
-from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
-from unmask.tasks.multiple_choice import MultipleChoice, MultipleChoiceSettings
+from unmask.tasks.mask_reader import MaskedLMSettings
+from unmask.tasks.masked_lm import MaskedLM
+from unmask.tasks.multiple_choice import MultipleChoice
 from unmask.tasks.number_reader import RegressionSettings
 from unmask.tasks.regression import Regression
 from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings
@@ -22,7 +24,8 @@ from unmask.tasks.span_reader import SpanQASettings
 from unmask.tasks.tag_reader import TaggingSettings
 from unmask.tasks.tagging import Tagging
 from unmask.tasks.vector_reader import EmbeddingSettings
-from unmask.tasks.zero_shot import ZeroShot, ZeroShotSettings
+from unmask.tasks.zero_reader import ZeroShotSettings
+from unmask.tasks.zero_shot import ZeroShot
 from unmask.tokenizer.load import Tokenizer
 from unmask.tokenizer.train import train
 

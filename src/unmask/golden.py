@@ -101,7 +101,7 @@ def _compare_exported(path: Path, golden: Mapping[str, Any]) -> float:
     """The greatest difference of a number of the exported graph from those that it gave when it was written."""
     exported = golden["exported"]
     light = LightPredictor.load(path.parent)
-    pairs = [(light.note(one["text"]), one["numbers"]) for one in exported["texts"]]
+    pairs = [(light.note(one["row"]), one["numbers"]) for one in exported["rows"]]
     worst = float(np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]))  # unlike max(), keeps a NaN
     greatest = max(abs(number) for _, numbers in pairs for number in numbers)
     tolerance = golden["tolerance"] if exported["precision"] == "float32" else 0.02 * max(1.0, greatest)

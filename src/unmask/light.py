@@ -13,14 +13,18 @@ from unmask import storage
 from unmask.data.features import Features, sorted_batches
 from unmask.engine.onnx_run import Runner, read_graph, saturates
 from unmask.errors import ArtefactError, DataError
+from unmask.model.chain import Chain
 from unmask.model.config import EncoderConfig
+from unmask.tasks.choice_reader import ChoiceReader, MultipleChoiceSettings
 from unmask.tasks.class_reader import ClassificationSettings, ClassReader
+from unmask.tasks.mask_reader import MaskedLMSettings, MaskReader
 from unmask.tasks.number_reader import NumberReader, RegressionSettings
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Place, Row, row_number, row_of
 from unmask.tasks.span_reader import SpanQASettings, SpanReader
 from unmask.tasks.tag_reader import TaggingSettings, TagReader
 from unmask.tasks.vector_reader import EmbeddingSettings, VectorReader
+from unmask.tasks.zero_reader import ZeroReader, ZeroShotSettings
 from unmask.tokenizer.load import Tokenizer
 
 log = logging.getLogger("unmask")
@@ -30,9 +34,12 @@ FORMAT = 1
 READERS: dict[str, tuple[type[Reader], type]] = {
     "classification": (ClassReader, ClassificationSettings),
     "embedding": (VectorReader, EmbeddingSettings),
+    "masked_lm": (MaskReader, MaskedLMSettings),
+    "multiple_choice": (ChoiceReader, MultipleChoiceSettings),
     "regression": (NumberReader, RegressionSettings),
     "span_qa": (SpanReader, SpanQASettings),
     "tagging": (TagReader, TaggingSettings),
+    "zero_shot": (ZeroReader, ZeroShotSettings),
 }
 """Of each task that can be exported."""
 
@@ -84,9 +91,10 @@ class LightPredictor:
                 "this model was exported for processors with VNNI; sums of its int8 products can overflow on this one, "
                 "so export it anew here"
             )
-        kind, settings = READERS[task]
+        (kind, settings), told = READERS[task], note["meta"]["task"]
         config = EncoderConfig.from_hf(storage.read_json(folder / CONFIG), place=folder / CONFIG)
-        reader = kind(config, Tokenizer.load(folder), settings(**note["meta"]["task"]["settings"]))
+        chain = {"chain": Chain.of(told["chain"])} if "chain" in told else {}
+        reader = kind(config, Tokenizer.load(folder), settings(**told["settings"]), **chain)
         return cls(reader, Runner(read_graph(folder / GRAPH), threads or _cores()))
 
     def __call__(self, texts: Sequence[str | Sequence[str] | Mapping[str, str]]) -> list[Any]:
@@ -109,10 +117,10 @@ class LightPredictor:
         said = self.run(rows, place=place)
         return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
-    def note(self, text: str) -> list[float]:
-        """The first numbers that the network says about a text, for comparing machines."""
-        ((parts, _),) = self.run([dict.fromkeys(self.reader.text_columns, text)])
-        return [float(one) for part in parts for one in np.ravel(part)][:_NOTED]
+    def note(self, row: Row) -> list[float]:
+        """The first numbers that the network says about a row, for comparing machines."""
+        ((parts, _),) = self.run([row])
+        return [float(one) for part in parts for one in self.reader.numbers(part)][:_NOTED]
 
     def run(self, rows: Sequence[Row], *, place: Place = row_number) -> list[tuple[list[Any], list[Features]]]:
         """What the network says about each row, before it becomes an answer: its parts and their features."""
@@ -129,14 +137,21 @@ class LightPredictor:
 
 
 def _padded(features: Sequence[Features]) -> dict[str, np.ndarray]:
-    """What the graph reads, (B, S) int64 each; padding is 0, which the mask hides."""
+    """What the graph reads, (B, S) int64 each; padding is 0, which the mask hides. `needed` are rows of B * S, (N,)."""
     lengths = np.array([len(one) for one in features])
     mask = np.arange(lengths.max()) < lengths[:, None]
     ids, types = np.zeros((2, *mask.shape), np.int64)
     ids[mask] = np.concatenate([one.input_ids for one in features])
     if features[0].token_type_ids is not None:
         types[mask] = np.concatenate([one.token_type_ids for one in features if one.token_type_ids is not None])
-    return {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+    starts = np.arange(len(features)) * mask.shape[1]
+    needed = [one.targets[0] + start for one, start in zip(features, starts, strict=True) if one.targets is not None]
+    return {
+        "input_ids": ids,
+        "attention_mask": mask.astype(np.int64),
+        "token_type_ids": types,
+        "needed": np.concatenate(needed or [np.zeros(0, np.int64)]),
+    }
 
 
 def _cores() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests import tiny
 from unmask import storage
@@ -53,11 +54,25 @@ def in_bert_form() -> Task:
     return tiny.classifier(family="bert", type_vocab_size=2, pad_token_id=0)
 
 
+def chained() -> Task:
+    """A tagger whose tags depend on each other, with scores of the chain that matter."""
+    task = tiny.tagger(crf=True)
+    generator = torch.Generator().manual_seed(0)
+    for values in task.head.crf.values():
+        values.data.normal_(std=0.5, generator=generator)
+    return task
+
+
 LONG = " ".join([*tiny.GOOD, *tiny.BAD] * 4)  # read in windows
 TEXTS = [{"text": text} for text in (*tiny.GOOD, "x", LONG)]
 PAIRS = [{"text": text, "pair": LONG[:40]} for text in (*tiny.BAD, LONG)]
 QUESTIONS = [{"question": "Where?", "context": text} for text in (tiny.STORY, *tiny.GOOD, LONG)]
-CASES: dict[str, tuple[Task, list[dict[str, str]]]] = {
+CHOICES = [
+    {"text": "It was", "choices": ["good", "bad"]},
+    {"text": "A _ film", "choices": "fine|dull|long", "context": LONG},
+]
+MASKS = [{"text": text} for text in ("<mask> film", f"A {LONG[:30]} <mask> and <mask>.", "naïve <mask>")]
+CASES: dict[str, tuple[Task, list[dict[str, Any]]]] = {
     "one label": (tiny.classifier(), TEXTS),
     "temperature": (classifier(temperature=0.3, top_k=1), TEXTS),
     "pairs": (classifier(pair_column="pair"), PAIRS),
@@ -68,6 +83,10 @@ CASES: dict[str, tuple[Task, list[dict[str, str]]]] = {
     "tagging by means": (tiny.tagger(pooling="mean"), TEXTS),
     "questions": (tiny.span_qa(text_column="question"), QUESTIONS),
     "questions without answers": (tiny.span_qa(text_column="question", has_no_answers=True), QUESTIONS),
+    "tagging by a chain": (chained(), TEXTS),
+    "choices": (tiny.multiple_choice(text_column="text"), CHOICES),
+    "classes never seen": (tiny.zero_shot(), TEXTS),
+    "masks": (tiny.masked_lm(), MASKS),
     "embedding": (tiny.embedder(), [{"text": one["text"]} for one in TEXTS] + PAIRS),
 }
 
@@ -129,14 +148,15 @@ def test_a_processor_that_int8_overflows_on_is_told(
     assert "can overflow" in caplog.text
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_an_exported_folder_is_verified(precision: Any, tmp_path: Path) -> None:
-    export(classifier(), tmp_path / "model", precision=precision)
+@pytest.mark.parametrize("name", ["float32", "int8", "masks", "choices"])
+def test_an_exported_folder_is_verified(name: str, tmp_path: Path) -> None:
+    task, precision = (CASES[name][0].eval(), "float32") if name in CASES else (classifier(), name)
+    export(task, tmp_path / "model", precision=precision)
     found = verify(tmp_path / "model")
     assert found["texts"] == 3
     assert found["difference"] < NEAR
     golden = json.loads((tmp_path / "model" / "golden.json").read_text())
-    golden["exported"]["texts"][0]["numbers"][0] += 0.5
+    golden["exported"]["rows"][0]["numbers"][0] += 0.5
     with storage.staged(tmp_path / "changed") as staging:
         for file in (tmp_path / "model").iterdir():
             if file.name != storage.MANIFEST:

@@ -17,8 +17,9 @@ from unmask.engine.onnx_run import Runner
 from unmask.errors import NumericError, UsageError
 from unmask.golden import make_golden
 from unmask.light import CONFIG, FORMAT, GRAPH, NOTE, READERS, LightPredictor
+from unmask.model.crf import CrfHead
 from unmask.predict import Predictor
-from unmask.tasks.base import Task
+from unmask.tasks.base import Row, Task
 
 MIN_COSINE = {"float32": 0.999999, "int8": 0.99}
 """Of all logits of the certified texts; in float32 none may differ by more than a certificate allows either."""
@@ -86,9 +87,8 @@ def export(
     keep = {} if found is None else dict(found.keep)
     content = task_graph(task, precision, keep=keep)
     golden = make_golden(task)
-    light = LightPredictor(READERS[task.name][0](task.config, task.tokenizer, task.settings), Runner(content, threads))
-    texts = [one["text"] for one in golden["texts"]]
-    difference, cosine = _compare(task, light, texts)
+    runner, rows = Runner(content, threads), [task.example(one["text"]) for one in golden["texts"]]
+    difference, cosine = _compare(task, runner, rows)
     is_near = difference <= golden["tolerance"] or precision != "float32"
     if not (cosine >= MIN_COSINE[precision] and is_near):  # written so that a NaN does not pass
         raise NumericError(
@@ -99,11 +99,12 @@ def export(
             expected=f"a cosine of at least {MIN_COSINE[precision]}; float32: differences of {golden['tolerance']:.0e}",
             remedy="take --precision float32",
         )
+    light = LightPredictor(task.reader, runner)
     golden["exported"] = {
         "max_difference": difference,
         "cosine": cosine,
         "precision": precision,
-        "texts": [{"text": text, "numbers": light.note(text)} for text in texts],
+        "rows": [{"row": row, "numbers": light.note(row)} for row in rows],
     }
     made = Export(precision, difference, cosine, len(content), found)
     _write(output, task, content, made, golden)
@@ -124,21 +125,25 @@ def _gate(task: Task, dev: Table, precision: str, max_drop: float, threads: int)
     return found
 
 
-def _compare(task: Task, light: LightPredictor, texts: list[str]) -> tuple[float, float]:
-    """Greatest difference of a logit, and cosine of all, between the graph and the network."""
-    rows = [task.example(text) for text in texts]
+def _compare(task: Task, runner: Runner, rows: list[Row]) -> tuple[float, float]:
+    """Greatest difference and cosine of what graph and network say: logits, and of pieces behind masks their shares."""
+    chosen = task.settings
+    if task.name == "masked_lm":  # not the best pieces alone
+        task.settings = chosen.model_copy(update={"top_k": len(task.tokenizer.text_ids)})
     ours, theirs = (
-        np.concatenate([np.ravel(part) for parts, _ in one.run(rows) for part in parts]).astype(np.float64)
-        for one in (light, Predictor(task))
+        np.concatenate([task.reader.numbers(part) for parts, _ in one.run(rows) for part in parts]).astype(np.float64)
+        for one in (LightPredictor(task.reader, runner), Predictor(task))
     )
+    task.settings = chosen
     scale = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
     return float(np.abs(ours - theirs).max()), float(ours @ theirs) / max(scale, 1e-30)
 
 
 def _write(output: Path, task: Task, content: bytes, made: Export, golden: dict[str, Any]) -> None:
     certified = {} if made.certificate is None else {made.precision: made.certificate.to_json()}
+    chain = {"chain": task.head.chain().to_json()} if isinstance(task.head, CrfHead) else {}
     notes = {
-        "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
+        "task": {"name": task.name, "settings": task.settings.model_dump(mode="json"), **chain},
         "export": {"precision": made.precision, "weight_levels": weight_levels()},
         "engine": certified,
     }

@@ -6,13 +6,14 @@ import torch
 
 from unmask.engine.onnx_graph import FUSED, Graph, Needed, build
 from unmask.errors import UsageError
+from unmask.model.crf import CrfHead
 from unmask.model.heads import ClassificationHead, MaskedLMHead, TokenHead
 from unmask.tasks.base import Task
 from unmask.tasks.embedding import Embedding
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 Output = tuple[str, Sequence[str | int]]
-_EXPORTED = "classification, regression, tagging without a CRF, span_qa, multiple_choice, masked_lm and embedding"
+_EXPORTED = "classification, regression, zero_shot, tagging, span_qa, multiple_choice, masked_lm and embedding"
 
 
 def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = None) -> bytes:
@@ -37,7 +38,7 @@ def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = N
         needed = "first"
     elif isinstance(head, MaskedLMHead):
         needed = "given"
-    elif type(head) is TokenHead:
+    elif isinstance(head, TokenHead | CrfHead):  # the chain is the reader's
         needed = "all"
     else:
         raise UsageError("no-export", f"the head of this '{task.name}' is not written as ONNX", expected=_EXPORTED)

@@ -25,6 +25,7 @@ from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
+from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Mark as Mark
 from unmask.tasks.rows import Mistake as Mistake
 from unmask.tasks.rows import Place as Place
@@ -240,6 +241,15 @@ class Task(nn.Module, ABC):
         """The wrong answers, in the order of the rows."""
         del predictions, rows
         return []
+
+    @property
+    def reader(self) -> Reader:
+        """The half of it that needs no network, for use without torch.
+
+        Raises:
+            UsageError: it has none.
+        """
+        raise UsageError("no-export", f"'{self.name}' is not exported: it cannot be used without torch")
 
     @property
     def text_columns(self) -> tuple[str, ...]:

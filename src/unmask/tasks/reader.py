@@ -47,6 +47,10 @@ class Reader(ABC):
         del features
         return list(logits)
 
+    def numbers(self, part: Any) -> np.ndarray:
+        """A part as numbers that can be compared with those of another machine; by default all that it holds."""
+        return np.ravel(part)
+
     @abstractmethod
     def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> Any:
         """Turn the parts of one row into one prediction."""

@@ -8,7 +8,8 @@ from unmask.data.batching import Batch
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import ClassificationHead
 from unmask.model.layout import Layout
-from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.mask_reader import MaskedLMSettings
+from unmask.tasks.masked_lm import MaskedLM
 from unmask.tokenizer.load import Tokenizer
 
 

@@ -17,6 +17,7 @@ from unmask.data.spans import Policy, UnitRule, fit, units
 from unmask.data.tags import Scheme, TagSet, is_chunk_tag, scheme_of, tags_for
 from unmask.data.windows import LongTexts, Window, windows
 from unmask.errors import DataError
+from unmask.model.chain import Chain
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Place, Prediction, Row, row_number, text_of
 from unmask.tasks.text_rows import input_limit, truncated_share
@@ -120,9 +121,14 @@ class TaggedFeatures(Features):
 
 @dataclass(frozen=True)
 class TagReader(Reader):
-    """Reads texts with or without words, and tags."""
+    """Reads texts with or without words, and tags.
+
+    Attributes:
+        chain: scores of one tag behind another; `None` where each word is decided alone.
+    """
 
     settings: TaggingSettings
+    chain: Chain | None = None
 
     @property
     def tagset(self) -> TagSet:
@@ -154,8 +160,10 @@ class TagReader(Reader):
         return found
 
     def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> TagPrediction:
-        """Put the windows' words together and read the spans off the best tag of each."""
+        """Put the windows' words together and read the spans off the best tag of each, or the best chain of them."""
         logits = np.concatenate(parts)
+        if self.chain is not None:
+            return self.spans(self.chain.best_path(logits), self.chain.marginals(logits), features, row)
         return self.spans(logits.argmax(axis=1).tolist(), special.softmax(logits, axis=1), features, row)
 
     def spans(self, path: list[int], shares: np.ndarray, features: Sequence[Features], row: Row) -> TagPrediction:

@@ -100,7 +100,8 @@ class Tagging(Task):
     @property
     def reader(self) -> TagReader:
         """Reads rows and logits."""
-        return TagReader(self.config, self.tokenizer, self.settings)
+        chain = self.head.chain() if isinstance(self.head, CrfHead) else None
+        return TagReader(self.config, self.tokenizer, self.settings, chain)
 
     @property
     def tagset(self) -> TagSet:
@@ -164,10 +165,7 @@ class Tagging(Task):
 
     def decode(self, parts: Sequence[np.ndarray], features: Sequence[Features], row: Row) -> TagPrediction:
         """Put the windows' words together and read the spans off the best tags, or the best chain of them."""
-        if not isinstance(self.head, CrfHead):
-            return self.reader.decode(parts, features, row)
-        chain, logits = self.head.chain(), np.concatenate(parts)
-        return self.reader.spans(chain.best_path(logits), chain.marginals(logits), features, row)
+        return self.reader.decode(parts, features, row)
 
     def score(
         self, predictions: Sequence[TagPrediction], rows: Sequence[Row], *, has_interval: bool = True

@@ -4,6 +4,7 @@ User text is literal: `<s>`, `<mask>` or `[SEP]` inside a text never become cont
 special tokens stand is decided here, by `Tokenizer.assemble`, and nowhere else.
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -102,6 +103,17 @@ class Tokenizer:
         self._engine, self._mask_engine = _engines(spec, vocab, special, names["mask"], place)
         self._starts_word = _word_start_table(spec, vocab)
         self._trims_by_hand = spec["model"]["type"] == "Unigram"
+
+    @functools.cached_property
+    def ordinary_ids(self) -> np.ndarray:
+        """Ids of all tokens that are not special, sorted int32."""
+        return np.setdiff1d(np.arange(self.vocab_size, dtype=np.int32), self.special_ids)
+
+    @functools.cached_property
+    def text_ids(self) -> np.ndarray:
+        """Ids that can stand in a text by themselves, sorted int64: no special tokens, no parts of a character."""
+        whole = [index for index in self.ordinary_ids.tolist() if "\ufffd" not in self.decode([index])]
+        return np.array(whole, np.int64)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.description()

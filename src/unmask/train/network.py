@@ -13,7 +13,8 @@ from unmask.config import resolve
 from unmask.data.corpus import Corpus
 from unmask.errors import ArtefactError, UsageError
 from unmask.model.config import EncoderConfig
-from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.mask_reader import MaskedLMSettings
+from unmask.tasks.masked_lm import MaskedLM
 from unmask.tasks.sentence_pairs import SentencePairsLM
 from unmask.tokenizer.load import Tokenizer
 from unmask.train.settings import ModelSettings, PretrainSettings

@@ -16,7 +16,8 @@ from unmask.data.blocks import PretrainStream, Vocabulary
 from unmask.data.corpus import Corpus
 from unmask.runtime import Machine, Stop, stoppable
 from unmask.tasks.base import Task
-from unmask.tasks.masked_lm import MaskedLM, MaskedLMSettings
+from unmask.tasks.mask_reader import MaskedLMSettings
+from unmask.tasks.masked_lm import MaskedLM
 from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer

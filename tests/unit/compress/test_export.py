@@ -13,6 +13,9 @@ from unmask import storage
 from unmask.data.rows import Table
 from unmask.engine.onnx_run import Runner
 from unmask.errors import NumericError, UsageError
+from unmask.predict import Predictor
+from unmask.tasks.class_reader import ClassificationSettings
+from unmask.tasks.classification import Classification
 
 pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
@@ -20,6 +23,7 @@ from unmask.cli import main
 from unmask.compress import export as exporting
 from unmask.compress.export import export
 from unmask.engine.onnx_heads import task_graph
+from unmask.light import LightPredictor
 
 EXACT = 1e-5
 
@@ -56,8 +60,6 @@ def test_vectors_of_several_layers(pooling: str) -> None:
 def test_heads_that_are_not_written_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the head of this 'seq2seq'"):
         task_graph(tiny.seq2seq(), "float32")
-    with pytest.raises(UsageError, match="the head of this 'tagging'"):
-        task_graph(tiny.tagger(crf=True), "float32")
     with pytest.raises(UsageError, match="'seq2seq' is not exported yet"):
         export(tiny.seq2seq(), tmp_path / "out")
     with pytest.raises(UsageError, match="no exported 'bfloat16'"):
@@ -72,12 +74,25 @@ def test_the_proof_stands_beside_the_graph(tmp_path: Path) -> None:
     made = export(task, tmp_path / "out", precision="int8")
     storage.verify(tmp_path / "out")
     golden = json.loads((tmp_path / "out" / "golden.json").read_text())
-    texts = golden["exported"].pop("texts")
-    assert [len(one["numbers"]) for one in texts] == [2, 2, 2]
+    rows = golden["exported"].pop("rows")
+    assert [len(one["numbers"]) for one in rows] == [2, 2, 2]
+    assert [one["row"]["text"] for one in rows] == [one["text"] for one in golden["texts"]]
     assert golden["exported"] == {"max_difference": made.difference, "cosine": made.cosine, "precision": "int8"}
     assert 0 < made.difference < 1e-3
     assert made.size_bytes == (tmp_path / "out" / "model.onnx").stat().st_size
     assert len(golden["texts"][0]["logits"]) == 2
+
+
+def test_pieces_that_have_changed_places_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best few alone could look right: the shares of all pieces are compared."""
+    task, other = tiny.masked_lm().eval(), tiny.masked_lm().eval()
+    first, second = task.tokenizer.text_ids[:2]
+    with torch.no_grad():
+        for one, (low, lower) in ((task, (first, second)), (other, (second, first))):
+            one.head.bias[low], one.head.bias[lower] = -3.0, -9.0
+    monkeypatch.setattr(exporting, "task_graph", lambda _, *rest, **more: task_graph(other, *rest, **more))
+    with pytest.raises(NumericError, match="nothing was written"):
+        export(task, tmp_path / "out")
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -111,3 +126,20 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert ended.value.code == 0
     assert "int8" in capsys.readouterr().out
     assert (tmp_path / "out" / "MANIFEST.json").is_file()
+
+
+def test_the_command_takes_another_task(tmp_path: Path) -> None:
+    """An inference model as a classifier of classes that it has never seen."""
+    labels = ("contradiction", "neutral", "entailment")
+    settings = ClassificationSettings(labels=labels, text_column="premise", pair_column="hypothesis")
+    task = Classification(tiny.config(), tiny.tokenizer(), settings)
+    task.init_weights(0)
+    folder = tiny.saved(task, tmp_path / "nli")
+    command = ["export", str(folder), "--output", str(tmp_path / "out"), "--task", "zero_shot", "--labels", "a,b,c"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--options.template", "About {}."])
+    assert ended.value.code == 0
+    (answer,) = LightPredictor.load(tmp_path / "out", threads=1)(["a film"])
+    options = {"candidate_labels": "a,b,c", "template": "About {}."}
+    (wanted,) = Predictor.load(folder, task="zero_shot", options=options, engine="torch")(["a film"])
+    assert answer.scores == pytest.approx(wanted.scores, abs=EXACT)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from unmask.model.chain import Chain
 from unmask.model.config import EncoderConfig
-from unmask.model.crf import Chain, CrfHead, negative_log_likelihood
+from unmask.model.crf import CrfHead, negative_log_likelihood
 
 TAGS = 3
 TOLERANCE = 1e-5

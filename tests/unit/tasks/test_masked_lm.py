@@ -9,7 +9,7 @@ import torch
 from tests import tiny
 from unmask.errors import DataError
 from unmask.predict import Predictor
-from unmask.tasks.masked_lm import put, spelt
+from unmask.tasks.mask_reader import put, spelt
 
 
 def test_a_space_before_the_mask_changes_nothing() -> None:

@@ -13,7 +13,8 @@ from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.predict import Predictor
 from unmask.tasks.base import Row
-from unmask.tasks.multiple_choice import ChoiceFeatures, ChoicePrediction, MultipleChoice
+from unmask.tasks.choice_reader import ChoiceFeatures, ChoicePrediction
+from unmask.tasks.multiple_choice import MultipleChoice
 
 LONG = " ".join(f"Number {number} is a lovely film." for number in range(30))
 

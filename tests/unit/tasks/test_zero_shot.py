@@ -18,7 +18,8 @@ from unmask.evaluate import evaluate
 from unmask.predict import Predictor, build_task
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
-from unmask.tasks.zero_shot import ZeroShot, ZeroShotSettings
+from unmask.tasks.zero_reader import ZeroShotSettings
+from unmask.tasks.zero_shot import ZeroShot
 
 NLI = ("contradiction", "neutral", "entailment")
 TOPICS = ("sport", "a very long name for politics")
