@@ -19,7 +19,7 @@ from unmask.errors import ArtefactError
 from unmask.model.config import EncoderConfig, Head, named_head
 from unmask.model.convert import StateDict, from_hf, to_hf
 from unmask.model.sentence import read_sentence_files
-from unmask.runtime import page_out
+from unmask.runtime import unload
 from unmask.tokenizer.load import Tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -156,7 +156,7 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
     published = _read_weights(folder)
     _refuse_nonfinite(published, folder)
     found = from_hf(published, config, head or note.get("head") or named_head(content), place=folder)
-    page_out(published.values())  # parts of joined matrices are not read again
+    unload(published.values())  # parts of joined matrices are not read again
     is_labelled = found.head in ("classification", "tagging")
     labels = note["labels"] if "labels" in note else _labels(content, found.state_dict, folder) if is_labelled else None
     golden = storage.read_json(folder / GOLDEN) if (folder / GOLDEN).is_file() else None
@@ -281,7 +281,7 @@ def _refuse_nonfinite(weights: StateDict, folder: Path) -> None:
 def _is_finite(tensor: torch.Tensor) -> bool:
     """A finite sum has finite parts, and is ten times faster than a look at each; few finite tensors have another."""
     is_finite = math.isfinite(tensor.sum(dtype=torch.float32)) or bool(torch.isfinite(tensor).all())
-    page_out([tensor])
+    unload([tensor])
     return is_finite
 
 

@@ -17,7 +17,7 @@ from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, install, runs
 from unmask.errors import ArtefactError, DataError, ResourceError
-from unmask.runtime import Machine, machine, page_out, trim_heap
+from unmask.runtime import Machine, machine, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 from unmask.tasks.rows import row_of
@@ -97,7 +97,7 @@ class Predictor:
         there = {name: kind if runs(chosen.name, kind, model.config) else "float32" for name, kind in kept.items()}
         made.engine = replace(chosen, keep=there)
         install(made.task, made.engine)
-        page_out(model.state_dict.values())
+        unload(model.state_dict.values())
         del model
         trim_heap()
         return made

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from unmask.errors import ResourceError
@@ -24,7 +25,9 @@ log = logging.getLogger("unmask")
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_MADV_PAGEOUT = 21  # never changes what stands there, unlike MADV_DONTNEED
+_MADV_DONTNEED = 4
+# Flags of a page in /proc/self/pagemap, one word of 64 bits a page (proc(5)).
+_IS_SHARED, _IS_SWAPPED, _IS_PRESENT = (np.uint64(1 << bit) for bit in (61, 62, 63))
 
 
 @dataclass(frozen=True)
@@ -113,15 +116,23 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir() if named.startswith("~") else named) / "unmask"  # an account without a home
 
 
-def page_out(tensors: Iterable[torch.Tensor]) -> None:
-    """Tell the system that these are not needed soon: parts of a mapped file then take no memory until read again."""
+def unload(tensors: Iterable[torch.Tensor]) -> None:
+    """Let go of the memory of tensors that lie in a mapped file; they are read again from it when they are used.
+
+    Nothing is lost: tensors with a page that was written to, or that belongs to no file, stay. The file itself stays in
+    the system's cache.
+    """
     advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if advise is None:
         return
     page = mmap.PAGESIZE
-    for tensor in tensors:
-        start = tensor.data_ptr() // page * page
-        advise(ctypes.c_void_p(start), ctypes.c_size_t(tensor.data_ptr() + tensor.nbytes - start), _MADV_PAGEOUT)
+    with contextlib.suppress(OSError), open("/proc/self/pagemap", "rb", buffering=0) as pages:
+        for tensor in tensors:
+            first, end = tensor.data_ptr() // page, -(-(tensor.data_ptr() + tensor.nbytes) // page)
+            flags = np.frombuffer(os.pread(pages.fileno(), 8 * (end - first), 8 * first), np.uint64)
+            is_own = (flags & (_IS_PRESENT | _IS_SWAPPED)).astype(bool) & ~(flags & _IS_SHARED).astype(bool)
+            if not is_own.any():
+                advise(ctypes.c_void_p(first * page), ctypes.c_size_t((end - first) * page), _MADV_DONTNEED)
 
 
 def trim_heap() -> None:

@@ -18,7 +18,7 @@ from unmask.errors import ResourceError
 from unmask.model.encoder import Encoder, Layer
 from unmask.model.layers import LayerNorm, Linear
 from unmask.model.layout import Layout
-from unmask.runtime import page_out
+from unmask.runtime import unload
 
 PRODUCTS = ("qkv", "attention_out", "up", "down")
 
@@ -72,7 +72,7 @@ class NativeEncoder(nn.Module):
                 self._set_product(number, place, kind, getattr(layer, name))
             self._set_norm(number, 0, layer.attention_norm)
             self._set_norm(number, 1, layer.norm)
-            page_out(layer.parameters())  # packed, and not read again
+            unload(layer.parameters())  # packed, and not read again
         self._set_norm(-1, 0, encoder.embeddings.norm)
         tables = (encoder.embeddings.word, encoder.embeddings.position, encoder.embeddings.token_type)
         self._tables = [_floats(table.weight) for table in tables]  # kept: the library reads them where they are
