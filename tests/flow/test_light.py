@@ -13,6 +13,7 @@ import torch
 
 from tests import tiny
 from unmask import storage
+from unmask.data.rows import Table
 from unmask.errors import ArtefactError, DataError
 from unmask.golden import verify
 from unmask.predict import Predictor
@@ -61,6 +62,11 @@ def chained() -> Task:
     for values in task.head.crf.values():
         values.data.normal_(std=0.5, generator=generator)
     return task
+
+
+def dev_rows() -> Table:
+    rows = tiny.rows_of(tiny.classifier())
+    return Table(rows=rows, columns=tuple(rows[0]), path=Path("dev.csv"), lines=list(range(2, 2 + len(rows))))
 
 
 LONG = " ".join([*tiny.GOOD, *tiny.BAD] * 4)  # read in windows
@@ -142,7 +148,7 @@ def test_a_processor_that_int8_overflows_on_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("unmask.engine.onnx_graph.saturates", lambda: False)
-    export(tiny.classifier().eval(), tmp_path / "model", precision="int8")
+    export(tiny.classifier().eval(), tmp_path / "model", precision="int8", dev=dev_rows())
     monkeypatch.setattr("unmask.light.saturates", lambda: True)
     LightPredictor.load(tmp_path / "model", threads=1)
     assert "can overflow" in caplog.text
@@ -151,7 +157,7 @@ def test_a_processor_that_int8_overflows_on_is_told(
 @pytest.mark.parametrize("name", ["float32", "int8", "masks", "choices"])
 def test_an_exported_folder_is_verified(name: str, tmp_path: Path) -> None:
     task, precision = (CASES[name][0].eval(), "float32") if name in CASES else (classifier(), name)
-    export(task, tmp_path / "model", precision=precision)
+    export(task, tmp_path / "model", precision=precision, dev=dev_rows() if precision == "int8" else None)
     found = verify(tmp_path / "model")
     assert found["texts"] == 3
     assert found["difference"] < NEAR

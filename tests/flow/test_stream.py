@@ -63,14 +63,18 @@ def test_an_endless_source_is_read_no_further_than_needed(folder: Path) -> None:
 
 
 def test_the_command_line_answers_in_processes_and_names_the_bad_line(
-    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    packed: list[str] = []
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     command = ["predict", "--file", str(rows), "--model", str(folder), "--json"]
     assert run(command) == 0
     one = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert run([*command, "--processes", "2"]) == 0
+    with monkeypatch.context() as patch:  # the process that reads packs no weights
+        patch.setattr("unmask.predict.install", lambda task, engine: packed.append(engine.name))
+        assert run([*command, "--processes", "2"]) == 0
+    assert packed == ["torch"]
     two = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [row["label"] for row in two] == [row["label"] for row in one]
     assert len(two) == len(TEXTS)

@@ -12,6 +12,7 @@ from unmask.checkpoint import load_model, save_model
 from unmask.cli import app
 from unmask.engine.choice import runs
 from unmask.engine.compiled import library
+from unmask.errors import ResourceError
 from unmask.predict import Predictor
 from unmask.study.search import open_embedder, read_texts
 
@@ -54,6 +55,13 @@ def test_each_command_computes_as_asked_and_says_so(
     with caplog.at_level(logging.INFO, "unmask"):
         run(command, *words[command], "--engine", "torch", "--precision", "int8", "--threads", 1)
     assert "engine: torch int8, 1 threads: as asked" in caplog.messages
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a card would be taken")
+def test_the_device_is_that_of_the_flag(folder: Path) -> None:
+    run("predict", "a fine film", "--model", folder, "--device", "cpu")
+    with pytest.raises(ResourceError, match="CUDA"):
+        run("predict", "a fine film", "--model", folder, "--device", "cuda")
 
 
 def test_doctor_lists_engines_and_their_formats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def export(
     Args:
         model: Model folder.
         output: New folder; it must not exist.
-        dev: Labelled rows that the model has not learned from, to measure what int8 costs.
+        dev: Labelled rows that the model has not learned from, which int8 needs, to measure what it costs.
         label_column: Column of the label in DEV.
         max_drop: Most that int8 may lose of the main score on DEV: points (hundredths) of a share, per cent of others.
     """

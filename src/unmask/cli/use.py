@@ -61,6 +61,11 @@ class Asked(Settings):
         threads = self.computing.threads or max(1, heavy("unmask.runtime:cpu_cores")() // processes)
         return self.model_copy(update={"computing": self.computing.model_copy(update={"threads": threads})})
 
+    def reading(self, model: Path) -> Any:
+        """The task, to read rows for other processes that answer them: weights are mapped, and nothing is packed."""
+        exact = {"engine": "torch", "precision": "float32", "device": "cpu"}
+        return heavy("unmask.predict:Predictor").load(model, **self.changes(), **exact).task
+
     def open(self, model: Path, **columns: str | None) -> Any:
         """A predictor that answers this."""
         return self.computing.open(model, **self.changes(**columns))
@@ -88,10 +93,9 @@ def predict(
         processes: Processes that share the rows out, for many rows and a small model; each holds the model.
         json: Write one JSON object a line.
     """
-    predictor = asked.open(model)
-    task = predictor.task
+    source: Any = asked.open(model) if processes == 1 else partial(asked.share(processes).open, model)
+    task = source.task if processes == 1 else asked.reading(model)
     rows = _rows(task, texts, pair or [], file, asked.names)
-    source = predictor if processes == 1 else partial(asked.share(processes).open, model)
     for (_, row), answer in _told(heavy("unmask.stream:stream")(rows, source, processes=processes)):
         say(_record(row, answer) if json else _line(task.text_columns, row, answer))
 

@@ -67,14 +67,14 @@ def export(
         task: float32 weights, with the encoder of training.
         output: must not exist.
         precision: of the encoder's products: float32 or int8.
-        dev: labelled rows that the model has not learned from, to measure what int8 costs; products that cost too much
-            are kept in float32.
+        dev: labelled rows that the model has not learned from, which int8 needs, to measure what it costs; products
+            that cost too much are kept in float32.
         max_drop: most points of the main metric that may be lost on them.
         threads: of the check.
 
     Raises:
-        UsageError: `output` exists, the task has no exported form, there is no such precision, or the extra `onnx` is
-            not installed.
+        UsageError: `output` exists, the task has no exported form, there is no such precision, int8 has no `dev`, or
+            the extra `onnx` is not installed.
         NumericError: the graph is too far from the network, or costs too much on `dev`; nothing is written.
     """
     if output.exists():
@@ -83,7 +83,7 @@ def export(
         raise UsageError("no-export", f"'{task.name}' is not exported yet", expected=f"one of {', '.join(READERS)}")
     if precision not in MIN_COSINE:
         raise UsageError("unknown-precision", f"there is no exported '{precision}'", expected=" or ".join(MIN_COSINE))
-    found = None if dev is None or precision == "float32" else _gate(task, dev, precision, max_drop, threads)
+    found = None if precision == "float32" else _gate(task, dev, precision, max_drop, threads)
     keep = {} if found is None else dict(found.keep)
     content = task_graph(task, precision, keep=keep)
     golden = make_golden(task)
@@ -111,7 +111,14 @@ def export(
     return made
 
 
-def _gate(task: Task, dev: Table, precision: str, max_drop: float, threads: int) -> Certificate:
+def _gate(task: Task, dev: Table | None, precision: str, max_drop: float, threads: int) -> Certificate:
+    if dev is None:
+        raise UsageError(
+            "no-dev-rows",
+            f"what {precision} costs is not known without labelled rows that the model has not learned from",
+            place="dev",
+            remedy="give such rows, with --dev FILE; or take --precision float32",
+        )
     (found,) = certify(task, dev, [precision], max_drop=max_drop, engine="onnx", threads=threads)
     if not found.is_passed:
         raise NumericError(

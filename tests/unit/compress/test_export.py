@@ -14,6 +14,7 @@ from unmask.data.rows import Table
 from unmask.engine.onnx_run import Runner
 from unmask.errors import NumericError, UsageError
 from unmask.predict import Predictor
+from unmask.tasks.base import Task
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
 
@@ -26,6 +27,11 @@ from unmask.engine.onnx_heads import task_graph
 from unmask.light import LightPredictor
 
 EXACT = 1e-5
+
+
+def dev_rows(task: Task) -> Table:
+    rows = tiny.rows_of(task)
+    return Table(rows=rows, columns=tuple(rows[0]), path=Path("dev.csv"), lines=list(range(2, 2 + len(rows))))
 
 
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - {"seq2seq"}))
@@ -71,7 +77,7 @@ def test_heads_that_are_not_written_are_named(tmp_path: Path) -> None:
 
 def test_the_proof_stands_beside_the_graph(tmp_path: Path) -> None:
     task = tiny.classifier().eval()
-    made = export(task, tmp_path / "out", precision="int8")
+    made = export(task, tmp_path / "out", precision="int8", dev=dev_rows(task))
     storage.verify(tmp_path / "out")
     golden = json.loads((tmp_path / "out" / "golden.json").read_text())
     rows = golden["exported"].pop("rows")
@@ -99,19 +105,19 @@ def test_pieces_that_have_changed_places_are_not_written(tmp_path: Path, monkeyp
 def test_a_graph_that_says_something_else_is_not_written(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = tiny.classifier()
+    task, other = tiny.classifier().eval(), tiny.classifier()
     other.init_weights(7)
     monkeypatch.setattr(exporting, "task_graph", lambda task, *rest, **more: task_graph(other, *rest, **more))
     with pytest.raises(NumericError, match="nothing was written"):
-        export(tiny.classifier().eval(), tmp_path / "out", precision=precision)
+        export(task, tmp_path / "out", precision=precision, dev=dev_rows(task))
     assert not (tmp_path / "out").exists()
 
 
-def test_int8_is_measured_on_dev_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_measured_on_dev_rows(tmp_path: Path) -> None:
     task = tiny.classifier().eval()
-    rows = tiny.rows_of(task)
-    table = Table(rows=rows, columns=["text", "label"], path=tmp_path / "dev.csv", lines=list(range(2, 10)))
-    made = export(task, tmp_path / "out", precision="int8", dev=table)
+    with pytest.raises(UsageError, match="not known without labelled rows"):
+        export(task, tmp_path / "out", precision="int8")
+    made = export(task, tmp_path / "out", precision="int8", dev=dev_rows(task))
     assert made.certificate is not None
     assert made.certificate.is_passed
     note = json.loads((tmp_path / "out" / "unmask.json").read_text())
@@ -121,8 +127,10 @@ def test_int8_is_measured_on_dev_rows(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tiny.rows_of(tiny.classifier())))
+    command = ["export", str(folder), "--output", str(tmp_path / "out"), "--precision", "int8"]
     with pytest.raises(SystemExit) as ended:
-        main(["export", str(folder), "--output", str(tmp_path / "out"), "--precision", "int8"])
+        main([*command, "--dev", str(tmp_path / "dev.jsonl")])
     assert ended.value.code == 0
     assert "int8" in capsys.readouterr().out
     assert (tmp_path / "out" / "MANIFEST.json").is_file()
