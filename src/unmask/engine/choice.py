@@ -19,6 +19,7 @@ from torch import nn
 from unmask.data.batching import positions_of
 from unmask.engine.compiled import library
 from unmask.engine.native import NativeEncoder
+from unmask.engine.onnx_size import fits
 from unmask.engine.portable import change_products
 from unmask.errors import ResourceError, UsageError
 from unmask.model.config import EncoderConfig
@@ -114,7 +115,8 @@ def runs(name: str, precision: str, config: EncoderConfig) -> bool:
     if name == "torch":
         return True
     if name == "onnx":
-        return precision in _ONNX_PRECISIONS and all(find_spec(one) is not None for one in ("onnx", "onnxruntime"))
+        is_there = precision in _ONNX_PRECISIONS and all(find_spec(one) is not None for one in ("onnx", "onnxruntime"))
+        return is_there and fits(config, precision)
     found = library()
     return found is not None and found.runs(precision)
 
@@ -122,7 +124,10 @@ def runs(name: str, precision: str, config: EncoderConfig) -> bool:
 def why_not(name: str = "native") -> str:
     """What the compiled kernels or onnxruntime lack here, in words."""
     if name == "onnx":
-        return f"it computes in {' and '.join(_ONNX_PRECISIONS)}, if it is installed: pip install 'unmask[onnx]'"
+        return (
+            f"it computes in {' and '.join(_ONNX_PRECISIONS)}, networks of up to 2 GB, if it is installed: "
+            "pip install 'unmask[onnx]'"
+        )
     found = library()
     if found is None:
         return "its kernels were not compiled, or the processor has no AVX-512"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from unmask.engine import onnx_size
 from unmask.engine.onnx_run import missing_extra, saturates
 from unmask.errors import ResourceError
 from unmask.model.encoder import Encoder, Layer
@@ -25,7 +26,6 @@ except ImportError:
 OPSET, IR_VERSION = 18, 8  # onnxruntime reads both since 1.15
 FUSED = "com.microsoft"
 FUSED_VERSION = 1
-MAX_BYTES = 2_000_000_000  # protobuf ends at 2^31 - 1, and the nodes take some of it
 Needed = Literal["all", "first", "given"]
 _LEVELS = 127
 _ZERO = 128  # what stands for 0 among unsigned activations
@@ -113,11 +113,11 @@ class Graph:
             ResourceError: the weights are more than one ONNX file holds.
         """
         size = sum(tensor.ByteSize() for tensor in self.weights.values())
-        if size > MAX_BYTES:
+        if size > onnx_size.MAX_BYTES:
             raise ResourceError(
                 "graph-too-large",
                 f"the weights take {size / 1e9:.1f} GB in an ONNX file",
-                expected=f"at most {MAX_BYTES / 1e9:.1f} GB, for weights in further files are refused",
+                expected=f"at most {onnx_size.MAX_BYTES / 1e9:.1f} GB, for weights in further files are refused",
                 remedy="take --precision int8, or the engine native or torch",
             )
         made, helper = onnx.TensorProto, onnx.helper

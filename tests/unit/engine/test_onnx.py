@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.engine import onnx_graph, onnx_run
+from unmask.engine import onnx_graph, onnx_run, onnx_size
+from unmask.engine.choice import runs
 from unmask.engine.portable import change_products
 from unmask.errors import ArtefactError, ResourceError, UsageError
 from unmask.model.config import EncoderConfig
@@ -218,7 +219,11 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_weights_than_a_file_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 400_000)
+    config = encoder(hidden_size=96, intermediate_size=192).config
+    assert runs("onnx", "float32", config)
+    monkeypatch.setattr(onnx_size, "MAX_BYTES", 400_000)
+    assert not runs("onnx", "float32", config), "it is not chosen either"
+    assert runs("onnx", "int8", config)
     with pytest.raises(ResourceError, match=r"0\.0 GB in an ONNX file") as caught:
         OnnxEncoder(encoder(hidden_size=96, intermediate_size=192), "float32", threads=1)
     assert "--precision int8" in str(caught.value)
