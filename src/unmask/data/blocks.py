@@ -18,7 +18,7 @@ from unmask.data.curriculum import Curriculum
 from unmask.data.heldout import held_out_ranges
 from unmask.data.masking import MaskingSettings, mask
 from unmask.data.mixture import Mixture
-from unmask.data.order import hash_u64, sample_ids
+from unmask.data.order import below, hash_u64, sample_ids
 from unmask.data.packing import Documents, SentenceBlocks, joined
 from unmask.data.pairs import PairBlocks
 from unmask.data.prefetch import in_order
@@ -29,6 +29,7 @@ from unmask.tokenizer.load import Tokenizer
 _HELD_OUT_KEY = 0x5EED
 _CORPUS_BITS = 40
 _PAIRS = 0x9A125
+_SHIFT = 0x5A1F7
 # Evaluations ask the same questions, however a run masks its own text.
 _EVALUATION = MaskingSettings()
 
@@ -204,7 +205,7 @@ class PretrainStream:
         bounds = [(stop - start) * part // parts for part in range(parts + 1)]
         prob = settings.masking.prob_at(step / settings.max_steps)
         return [
-            self._make(phase, samples.part(slice(*pair)), settings.seed, settings.masking, prob)
+            self._make(phase, samples.part(slice(*pair)), settings.seed, settings.masking, prob, settings.max_shift)
             for pair in itertools.pairwise(bounds)
         ]
 
@@ -291,7 +292,15 @@ class PretrainStream:
             parts.append(_Samples(np.full(wanted, number), chosen, np.zeros(wanted, np.int64)))
         return _Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Samples.__slots__))
 
-    def _make(self, phase: _Phase, samples: _Samples, seed: int, masking: MaskingSettings, mask_prob: float) -> Batch:
+    def _make(
+        self,
+        phase: _Phase,
+        samples: _Samples,
+        seed: int,
+        masking: MaskingSettings,
+        mask_prob: float,
+        max_shift: int = 0,
+    ) -> Batch:
         # Corpus after corpus: the order within a forward pass decides nothing.
         samples = samples.part(np.argsort(samples.corpora, kind="stable"))
         numbers = samples.blocks + (samples.corpora << _CORPUS_BITS)
@@ -316,9 +325,11 @@ class PretrainStream:
             mask_prob=mask_prob,
             word_starts=packed.word_starts,
         )
+        shifts = below(hash_u64(seed, samples.epochs, numbers, _SHIFT), max_shift + 1)
+        blocks = np.searchsorted(packed.block_starts, packed.cu_seqlens[:-1], side="right") - 1  # of each text
         batch = Batch(
             input_ids=torch.from_numpy(masked.input_ids.astype(np.int64)),
-            position_ids=positions_of(packed.cu_seqlens, self._offset),
+            position_ids=positions_of(packed.cu_seqlens, self._offset + shifts[blocks]),
             cu_seqlens=packed.cu_seqlens,
             token_type_ids=None
             if packed.token_types is None

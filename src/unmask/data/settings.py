@@ -20,6 +20,9 @@ class StreamSettings(Settings):
     """Decides weights, order, masks and dropout."""
     block_length: Annotated[int, Field(ge=8)] = 128
     """Most tokens of a block, special tokens included."""
+    max_shift: Annotated[int, Field(ge=0)] = 0
+    """Each block begins at a random place from 0 to this, so that short blocks teach all places of a longer model
+    (SHAPE, Kiyono et al. 2021); the model needs block_length + max_shift places."""
     max_steps: Count = 1000
     """Optimizer steps of the run."""
     global_batch_size: Count = 256

@@ -84,7 +84,7 @@ def _random_config(tokenizer: Tokenizer, settings: PretrainSettings) -> EncoderC
         "vocab_size": tokenizer.vocab_size,
         "pad_token_id": tokenizer.pad_id,
         "type_vocab_size": 1,
-        "max_length": max(settings.model.max_length, settings.block_length),
+        "max_length": max(settings.model.max_length, settings.block_length + settings.max_shift),
     }
     return resolve(EncoderConfig, settings.model.model_dump(), derived, place="[model]")
 
@@ -99,12 +99,12 @@ def _load(folder: Path, tokenizer: Tokenizer, settings: PretrainSettings) -> Mod
             remedy=f"build the corpus with --tokenizer {folder}; to add pieces first: unmask tokenizer extend",
         )
     _refuse_other_shape(start.config, settings.model, folder)
-    if settings.block_length > start.config.max_length:
+    if settings.block_length + settings.max_shift > start.config.max_length:
         raise UsageError(
             "block-length",
             f"the model takes {start.config.max_length} tokens",
-            place="--block-length",
-            value=settings.block_length,
+            place="--block-length" + " and --max-shift" * bool(settings.max_shift),
+            value=settings.block_length + settings.max_shift,
         )
     if start.missing:
         log.warning("%s lacks parts of its head, which begin at random: %s", folder, ", ".join(start.missing))

@@ -33,6 +33,7 @@ KINDS = {
         }
     },
     "rounded": {"round_tokens": 64, "round_targets": 16},
+    "shifted": {"max_shift": 30, "isolate_documents": True},
 }  # fmt: skip
 
 
@@ -117,6 +118,25 @@ def test_a_step_does_not_know_what_came_before(
         following = stream.steps(5, workers=workers)
         assert [samples_of(next(following)) for _ in range(3)] == [samples_of(stream.batch(5 + at)) for at in range(3)]
         following.close()
+
+
+def test_blocks_begin_at_random_places(corpora: list[Corpus], vocabulary: Vocabulary) -> None:
+    """All texts of a block at the same one; words and masks stay, and what is held out is not moved."""
+    plain = one_corpus(corpora, vocabulary, max_steps=1000)
+    shifted = one_corpus(corpora, vocabulary, max_steps=1000, max_shift=30)
+    starts: list[int] = []
+    for step in range(60):
+        for before, after in zip(plain.batch(step), shifted.batch(step), strict=True):
+            assert torch.equal(before.input_ids, after.input_ids)
+            assert torch.equal(before.labels, after.labels)
+            moved = (after.position_ids - before.position_ids).numpy()
+            firsts = moved[after.block_starts[:-1]]
+            assert np.array_equal(moved, np.repeat(firsts, np.diff(after.block_starts)))
+            starts += firsts.tolist()
+    assert set(starts) == set(range(31))
+    assert len(set(starts[: plain.num_training])) > 20
+    for before, after in zip(plain.held_out(), shifted.held_out(), strict=True):
+        assert torch.equal(before.position_ids, after.position_ids)
 
 
 def test_an_epoch_has_every_training_block_once(corpora: list[Corpus], vocabulary: Vocabulary) -> None:
