@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,3 +84,19 @@ def test_the_command_line_answers_in_processes_and_names_the_bad_line(
     said = capfd.readouterr()
     assert len(said.out.splitlines()) == len(TEXTS)
     assert f"rows.jsonl:{len(TEXTS) + 1}" in said.err
+
+
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_typed_lines_are_answered_one_by_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], is_typed: bool
+) -> None:
+    said: list[int] = []
+
+    def lines() -> Iterator[bytes]:
+        for text in TEXTS[:3]:
+            said.append(len(capfd.readouterr().out.splitlines()))
+            yield f"{text}\n".encode()
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines(), isatty=lambda: is_typed))
+    assert run(["predict", "--model", str(folder)]) == 0
+    assert said == ([0, 1, 1] if is_typed else [0, 0, 0]), "answers before each line is read"

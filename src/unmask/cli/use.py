@@ -21,6 +21,7 @@ from unmask.errors import DataError, UsageError
 log = logging.getLogger("unmask")
 
 _TELL_SECONDS = 5.0
+_CHUNK = 1024  # rows that are sorted by length and batched together
 
 
 class Asked(Settings):
@@ -83,7 +84,7 @@ def predict(
     """Answer for texts: classes, or what stands behind a mask.
 
     Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them. Texts and
-    JSON lines are answered 1,024 at a time, in constant memory.
+    JSON lines are answered 1,024 at a time, in constant memory; lines that are typed, one by one.
 
     Args:
         texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
@@ -96,7 +97,9 @@ def predict(
     source: Any = asked.open(model) if processes == 1 else partial(asked.share(processes).open, model)
     task = source.task if processes == 1 else asked.reading(model)
     rows = _rows(task, texts, pair or [], file, asked.names)
-    for (_, row), answer in _told(heavy("unmask.stream:stream")(rows, source, processes=processes)):
+    is_typed = not texts and file is None and sys.stdin.isatty()
+    answers = heavy("unmask.stream:stream")(rows, source, processes=processes, chunk=1 if is_typed else _CHUNK)
+    for (_, row), answer in _told(answers):
         say(_record(row, answer) if json else _line(task.text_columns, row, answer))
 
 

@@ -104,7 +104,7 @@ def pack(features: Seq[Features], *, position_offset: int) -> Batch:
 
 
 def positions_of(cu_seqlens: np.ndarray, offset: int | np.ndarray) -> Tensor:
-    """Position ids of packed texts, (T,) int64: `offset`, `offset` + 1, ... in each text, by one offset or one a text."""
+    """Position ids of packed texts, (T,) int64: `offset`, `offset` + 1, ... in each text; one offset, or one a text."""
     starts = np.repeat(cu_seqlens[:-1] - offset, np.diff(cu_seqlens))
     return _int64(np.arange(cu_seqlens[-1], dtype=np.int64) - starts)
 
