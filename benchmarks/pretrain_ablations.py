@@ -2,11 +2,13 @@
 
     python benchmarks/pretrain_ablations.py OUTPUT CORPUS... --model unmask-small-en --steps 500 [--probes BLIMP]
 
-Every run has the same blocks, order and number of steps, but for the setting that its row names. All are scored alike:
-held-out blocks of all corpora, 15 % of their tokens masked one by one. The same command again goes on where it ended.
+Every run has the recipe `mini` at the rate of --lr, and the same blocks, order and number of steps, but for what its
+row names. All are scored alike: held-out blocks of all corpora, 15 % of their tokens masked one by one. The same
+command again goes on where it ended.
 """
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from unmask.runtime import machine
 from unmask.train.pretrain import held_out_losses, pretrain
 from unmask.train.settings import PretrainSettings
 
-# The first row is the recipe; every other one changes one thing.
+# The first row is the recipe; every other one changes one thing, the optimizer together with its rate.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "recipe mini": {},
     "mask rate 0.15": {"masking": {"mask_prob": 0.15, "mask_prob_end": None}},
@@ -31,7 +33,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "spans": {"masking": {"unit": "span"}},
     "running mean, 0.99": {"optim": {"ema_decay": 0.99}},
     "no replaced or kept words": {"masking": {"random_token_prob": 0.0, "keep_prob": 0.0}},
-    "each corpus as often": {"corpus_weights": (1, 1, 1)},
+    "each corpus as often": {"corpus_weights": "all"},
     "documents apart": {"isolate_documents": True},
     "AdamW, 6e-4": {"optim": {"optimizer": "adamw", "lr": 6e-4}},
     "half the batch": {"global_batch_size": 16, "micro_batch_size": 16},
@@ -82,8 +84,10 @@ def main() -> None:
             continue
         folder = start
         if change is not None:
-            settings = resolve(PretrainSettings, load_recipe("mini", "pretrain"), fixed, change)
-            folder = pretrain(chosen.corpora, chosen.output / str(number), settings, model=start).model
+            weights = {"corpus_weights": (1.0,) * len(chosen.corpora)} if "corpus_weights" in change else {}
+            settings = resolve(PretrainSettings, load_recipe("mini", "pretrain"), fixed, change | weights)
+            output = chosen.output / re.sub(r"\W+", "-", name)
+            folder = pretrain(chosen.corpora, output, settings, model=start).model
         score = "" if chosen.probes is None else f"{grammar(folder, chosen.probes, chosen.limit).mean.accuracy:.3f}"
         print(f"| {name} | {held_out(folder, chosen.corpora):.4f} | {score} |", flush=True)
 

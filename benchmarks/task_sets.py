@@ -189,7 +189,9 @@ def main() -> None:
     parser.add_argument("--dev-rows", type=int, default=1000)
     chosen = parser.parse_args()
     counts = (chosen.rows, chosen.dev_rows)
-    found = sorted((path for path in chosen.source.rglob("*") if path.is_dir()), key=lambda path: len(path.parts))
+    found = sorted(
+        (path for path in chosen.source.rglob("*") if path.is_dir()), key=lambda path: (len(path.parts), str(path))
+    )
     folders = {path.name: path for path in reversed(found)}  # of two with one name the outer one
     chosen.output.mkdir(parents=True, exist_ok=True)
     readers = {name: (one.folder, one.read) for name, one in TABBED.items()} | OTHERS

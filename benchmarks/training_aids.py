@@ -52,13 +52,15 @@ def main() -> None:
     plain_seconds = 0.0
     for number, (aid, settings) in enumerate(AIDS.items()):
         output = chosen.output / f"{number}"
-        outcomes = run_suite(
+        found = run_suite(
             suite, chosen.sets, output, model=find_model(chosen.model), seeds=seeds, only=names, given=(fixed, settings)
         )
-        seconds = sum(one.seconds for one in outcomes)
+        outcomes = {one.name: one for one in found}
+        seconds = sum(one.seconds for one in found) if all(one.scores for one in found) else 0.0
         plain_seconds = plain_seconds or seconds
-        cells = [told(one) for one in outcomes]
-        print(f"| {aid} | " + " | ".join(cells) + f" | {seconds / plain_seconds:.2f} |", flush=True)
+        cells = [told(outcomes[name]) for name in names]
+        cells.append(f"{seconds / plain_seconds:.2f}" if seconds else "")
+        print(f"| {aid} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Model:
         unused: published names that were left aside, such as those of another task's head.
         golden: the parity certificate, where there is one.
         problem_type: transformers' name of the loss of a classification head; None where it is the usual one.
+        other_vectors: why the vectors of a folder of sentence-transformers are not computed here; None where they are.
     """
 
     config: EncoderConfig
@@ -59,6 +60,7 @@ class Model:
     unused: list[str] = field(default_factory=list)
     golden: dict[str, Any] | None = None
     problem_type: str | None = None
+    other_vectors: ArtefactError | None = None
 
 
 def save_model(
@@ -160,12 +162,14 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
     is_labelled = found.head in ("classification", "tagging")
     labels = note["labels"] if "labels" in note else _labels(content, found.state_dict, folder) if is_labelled else None
     golden = storage.read_json(folder / GOLDEN) if (folder / GOLDEN).is_file() else None
+    meta, other_vectors = (note.get("meta", {}), None) if note else _published_meta(folder)
     return Model(
         config,
         found.state_dict,
         tokenizer,
         labels=labels,
-        meta=note.get("meta", {}) if note else _published_meta(folder),
+        meta=meta,
+        other_vectors=other_vectors,
         head=found.head,
         missing=found.missing,
         unused=found.unused + found.unknown,
@@ -205,10 +209,13 @@ def _read_note(folder: Path) -> dict[str, Any]:
     return note
 
 
-def _published_meta(folder: Path) -> dict[str, Any]:
-    """The task of a folder from elsewhere, where files beside the model tell it."""
-    settings = read_sentence_files(folder)
-    return {} if settings is None else {"task": {"name": "embedding", "settings": settings}}
+def _published_meta(folder: Path) -> tuple[dict[str, Any], ArtefactError | None]:
+    """The task of a folder from elsewhere, where files beside the model tell it; or why that task is not done here."""
+    try:
+        settings = read_sentence_files(folder)
+    except ArtefactError as error:
+        return {}, error
+    return {} if settings is None else {"task": {"name": "embedding", "settings": settings}}, None
 
 
 def _write_json(path: Path, content: object) -> None:

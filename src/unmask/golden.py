@@ -100,6 +100,13 @@ def _compare(path: Path, golden: Mapping[str, Any], precision: str, engine: str 
 def _compare_exported(path: Path, golden: Mapping[str, Any]) -> float:
     """The greatest difference of a number of the exported graph from those that it gave when it was written."""
     exported = golden["exported"]
+    if "rows" not in exported:
+        raise ArtefactError(
+            "older-export",
+            "the certificate has the form of an earlier version",
+            place=path,
+            remedy="export the model anew: unmask export MODEL --output FOLDER",
+        )
     light = LightPredictor.load(path.parent)
     pairs = [(light.note(one["row"]), one["numbers"]) for one in exported["rows"]]
     worst = float(np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]))  # unlike max(), keeps a NaN

@@ -117,10 +117,15 @@ class LightPredictor:
         said = self.run(rows, place=place)
         return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
+    def numbers(self, row: Row) -> np.ndarray:
+        """What the network says about a row, for comparing it with another machine's: logits, end to end, float32."""
+        features = self.reader.encode([row])
+        (logits,) = self._runner(_padded(features))
+        return self.reader.numbers(logits, features)
+
     def note(self, row: Row) -> list[float]:
-        """The first numbers that the network says about a row, for comparing machines."""
-        ((parts, _),) = self.run([row])
-        return [float(one) for part in parts for one in self.reader.numbers(part)][:_NOTED]
+        """The first of those numbers."""
+        return [float(one) for one in self.numbers(row)[:_NOTED]]
 
     def run(self, rows: Sequence[Row], *, place: Place = row_number) -> list[tuple[list[Any], list[Features]]]:
         """What the network says about each row, before it becomes an answer: its parts and their features."""

@@ -193,6 +193,8 @@ def build_task(
             place=place,
             remedy=f"if you trust it: --task {wanted}",
         )
+    if model.other_vectors is not None and wanted in (None, "embedding"):
+        raise model.other_vectors
     if wanted is None:
         raise ArtefactError(
             "no-head",

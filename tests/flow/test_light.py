@@ -163,10 +163,14 @@ def test_an_exported_folder_is_verified(name: str, tmp_path: Path) -> None:
     assert found["difference"] < NEAR
     golden = json.loads((tmp_path / "model" / "golden.json").read_text())
     golden["exported"]["rows"][0]["numbers"][0] += 0.5
-    with storage.staged(tmp_path / "changed") as staging:
-        for file in (tmp_path / "model").iterdir():
-            if file.name != storage.MANIFEST:
-                shutil.copy(file, staging)
-        (staging / "golden.json").write_text(json.dumps(golden))
-    with pytest.raises(ArtefactError, match=precision):
-        verify(tmp_path / "changed")
+    without = {name: value for name, value in golden["exported"].items() if name != "rows"}
+    for changed, told in (("changed", precision), ("older", "earlier version")):
+        with storage.staged(tmp_path / changed) as staging:
+            for file in (tmp_path / "model").iterdir():
+                if file.name != storage.MANIFEST:
+                    shutil.copy(file, staging)
+            (staging / "golden.json").write_text(
+                json.dumps(golden if changed == "changed" else golden | {"exported": without})
+            )
+        with pytest.raises(ArtefactError, match=told):
+            verify(tmp_path / changed)

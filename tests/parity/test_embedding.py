@@ -1,5 +1,6 @@
 """Sentence vectors against the reference library: mean and first-token pooling over padded batches, mixes of layers."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from transformers import AutoModel, AutoTokenizer
 
 from tests import tiny
+from unmask.checkpoint import load_model
 from unmask.errors import ArtefactError
 from unmask.predict import Predictor
 from unmask.tasks.embedding import Embedding
 from unmask.tasks.vector_reader import EmbeddingSettings
+from unmask.train.job import read_job
 
 TEXTS = [*tiny.GOOD, tiny.BAD[0], tiny.STORY, "x", "naïve café 你好 🙂"]
 TOLERANCE = 1e-5
@@ -62,24 +65,47 @@ def test_sentence_transformers_opens_our_folder(tmp_path: Path, settings: dict) 
 @pytest.mark.parametrize("is_normal", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_folders_of_sentence_transformers_are_opened(
-    folder: Path, tmp_path: Path, pooling: str, is_normal: bool
+    folder: Path, tmp_path: Path, pooling: str, is_normal: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No training is missed in such a folder, so nothing is warned of, and its own pooling is taken."""
-    body = Transformer(str(folder))
+    """No training is missed in such a folder, so that is not warned of; its own pooling and limit are taken."""
+    body = Transformer(str(folder), max_seq_length=9)
     parts = [body, Pooling(body.get_embedding_dimension(), pooling_mode=pooling), *([Normalize()] if is_normal else [])]
     model = SentenceTransformer(modules=parts, device="cpu")
     model.save(str(tmp_path / "theirs"))
     np.testing.assert_allclose(ours(tmp_path / "theirs"), model.encode(TEXTS), atol=TOLERANCE)
+    assert "not trained for sentence vectors" not in caplog.text
+    assert "cut off" in caplog.text
 
 
-@pytest.mark.parametrize("part", ["max", "dense"])
-def test_other_vectors_are_refused(folder: Path, tmp_path: Path, part: str) -> None:
+OTHERS = {
+    "max": "its pooling is max",
+    "dense": "the parts Transformer, Pooling, Dense",
+    "prompt": "the prompt 'query' before each text",
+}
+
+
+@pytest.mark.parametrize("part", OTHERS)
+def test_other_vectors_are_refused_and_the_encoder_is_not(folder: Path, tmp_path: Path, part: str) -> None:
     body = Transformer(str(folder))
     width = body.get_embedding_dimension()
     more = [Dense(width, 4)] if part == "dense" else []
     pooling = Pooling(width, pooling_mode="max" if part == "max" else "mean")
-    SentenceTransformer(modules=[body, pooling, *more], device="cpu").save(str(tmp_path / "theirs"))
-    with pytest.raises(
-        ArtefactError, match="its pooling is max" if part == "max" else "the parts Transformer, Pooling, Dense"
-    ):
-        Predictor.load(tmp_path / "theirs")
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"} if part == "prompt" else {}
+    SentenceTransformer(modules=[body, pooling, *more], device="cpu", **prompts).save(str(tmp_path / "theirs"))
+    for task in (None, "embedding"):
+        with pytest.raises(ArtefactError, match=OTHERS[part]):
+            Predictor.load(tmp_path / "theirs", task=task)
+    assert load_model(tmp_path / "theirs").config.hidden_size == width
+
+
+def test_training_goes_on_with_the_pooling_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    body = Transformer(str(folder))
+    model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), "cls")], device="cpu")
+    model.save(str(tmp_path / "theirs"))
+    rows = tmp_path / "pairs.tsv"
+    rows.write_text("anchor\tpositive\n" + "".join(f"{a}\t{b}\n" for a, b in itertools.permutations(tiny.GOOD, 2)))
+    job, _ = read_job(rows, model=tmp_path / "theirs", task="embedding")
+    assert (job.options.pooling, job.options.normalize, job.options.long_texts) == ("cls", False, "cut")
+    assert any("as in theirs: pooling cls" in note for note in job.notes)
+    given = ({"options": {"pooling": "mean"}},)
+    assert read_job(rows, model=tmp_path / "theirs", task="embedding", given=given)[0].options.pooling == "mean"

@@ -7,6 +7,7 @@ from cyclopts import Parameter, validators
 
 from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.use import Asked, labelled
+from unmask.errors import UsageError
 
 
 def quantize(
@@ -32,6 +33,8 @@ def quantize(
         max_drop: Most that may be lost of the main score: points (hundredths) of a share, per cent of anything else.
     """
     computing = asked.computing
+    if computing.device == "cuda":
+        raise UsageError("no-quantisation", "precisions are proven on the processor", place="--device", value="cuda")
     precision = "int8" if computing.precision == "auto" else computing.precision
     heavy("unmask.runtime:use_cpu")(computing.threads)
     load = heavy("unmask.predict:Predictor").load

@@ -24,21 +24,37 @@ _TELL_SECONDS = 5.0
 _CHUNK = 1024  # rows that are sorted by length and batched together
 
 
-class Asked(Settings):
-    """What is asked of a model."""
+class Question(Settings):
+    """Which question a model is asked."""
 
     task: str | None = None
     """Task to answer; by default the one that the folder was made for."""
+    labels: str | None = None
+    """Classes to choose from with `--task zero_shot`, with commas between them."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Other values for the task's settings, such as `--options.top_k 3`; docs/reference/settings.md lists them."""
+
+    def changes(self, **columns: str | None) -> dict[str, Any]:
+        """Task and settings that are asked for, as `Predictor.load` takes them.
+
+        Args:
+            columns: names of columns.
+        """
+        candidates = {} if self.labels is None else {"candidate_labels": self.labels}
+        return {"task": self.task, "columns": columns, "options": self.options | candidates}
+
+
+class Asked(Settings):
+    """What is asked of a model about the rows of a file, and what computes it."""
+
+    question: Annotated[Question, Parameter(name="*")] = Question()
+    """The question."""
     text_column: str | None = None
     """Column of the text in FILE, if it has another name there."""
     pair_column: str | None = None
     """Column of the second text in FILE."""
     columns: str | None = None
     """Names of all columns of FILE, with commas between them, if it has no header."""
-    labels: str | None = None
-    """Classes to choose from with `--task zero_shot`, with commas between them."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Other values for the task's settings, such as `--options.top_k 3`; docs/reference/settings.md lists them."""
     computing: Annotated[Computing, Parameter(name="*")] = Computing()
     """What computes the answers."""
 
@@ -48,14 +64,8 @@ class Asked(Settings):
         return [name.strip() for name in self.columns.split(",")] if self.columns else None
 
     def changes(self, **columns: str | None) -> dict[str, Any]:
-        """Task and settings that are asked for, as `Predictor.load` takes them.
-
-        Args:
-            columns: names of further columns.
-        """
-        columns |= {"text_column": self.text_column, "pair_column": self.pair_column}
-        candidates = {} if self.labels is None else {"candidate_labels": self.labels}
-        return {"task": self.task, "columns": columns, "options": self.options | candidates}
+        """The question, with the columns of FILE and further ones."""
+        return self.question.changes(text_column=self.text_column, pair_column=self.pair_column, **columns)
 
     def share(self, processes: int) -> "Asked":
         """The same for each of several processes, which share the cores."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from unmask import storage
 from unmask.certify import MAX_DROP, Certificate, certify
@@ -18,8 +19,8 @@ from unmask.errors import NumericError, UsageError
 from unmask.golden import make_golden
 from unmask.light import CONFIG, FORMAT, GRAPH, NOTE, READERS, LightPredictor
 from unmask.model.crf import CrfHead
-from unmask.predict import Predictor
 from unmask.tasks.base import Row, Task
+from unmask.tasks.masked_lm import MaskedLM
 
 MIN_COSINE = {"float32": 0.999999, "int8": 0.99}
 """Of all logits of the certified texts; in float32 none may differ by more than a certificate allows either."""
@@ -87,8 +88,9 @@ def export(
     keep = {} if found is None else dict(found.keep)
     content = task_graph(task, precision, keep=keep)
     golden = make_golden(task)
-    runner, rows = Runner(content, threads), [task.example(one["text"]) for one in golden["texts"]]
-    difference, cosine = _compare(task, runner, rows)
+    light = LightPredictor(task.reader, Runner(content, threads))
+    rows = [task.example(one["text"]) for one in golden["texts"]]
+    difference, cosine = _compare(task, light, rows)
     is_near = difference <= golden["tolerance"] or precision != "float32"
     if not (cosine >= MIN_COSINE[precision] and is_near):  # written so that a NaN does not pass
         raise NumericError(
@@ -99,7 +101,6 @@ def export(
             expected=f"a cosine of at least {MIN_COSINE[precision]}; float32: differences of {golden['tolerance']:.0e}",
             remedy="take --precision float32",
         )
-    light = LightPredictor(task.reader, runner)
     golden["exported"] = {
         "max_difference": difference,
         "cosine": cosine,
@@ -132,18 +133,23 @@ def _gate(task: Task, dev: Table | None, precision: str, max_drop: float, thread
     return found
 
 
-def _compare(task: Task, runner: Runner, rows: list[Row]) -> tuple[float, float]:
-    """Greatest difference and cosine of what graph and network say: logits, and of pieces behind masks their shares."""
-    chosen = task.settings
-    if task.name == "masked_lm":  # not the best pieces alone
-        task.settings = chosen.model_copy(update={"top_k": len(task.tokenizer.text_ids)})
-    ours, theirs = (
-        np.concatenate([task.reader.numbers(part) for parts, _ in one.run(rows) for part in parts]).astype(np.float64)
-        for one in (LightPredictor(task.reader, runner), Predictor(task))
-    )
-    task.settings = chosen
+def _compare(task: Task, light: LightPredictor, rows: list[Row]) -> tuple[float, float]:
+    """Greatest difference of a logit, and cosine of all, between the graph and the network."""
+    ours = np.concatenate([light.numbers(row) for row in rows]).astype(np.float64)
+    theirs = np.concatenate([_numbers(task, row) for row in rows]).astype(np.float64)
     scale = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
     return float(np.abs(ours - theirs).max()), float(ours @ theirs) / max(scale, 1e-30)
+
+
+@torch.inference_mode()
+def _numbers(task: Task, row: Row) -> np.ndarray:
+    """What the network says about a row, in the order of `LightPredictor.numbers`."""
+    features = task.encode([row])
+    batch = task.collate(features)
+    logits = task.eval()(batch).float()
+    if isinstance(task, MaskedLM):
+        return logits.numpy().ravel()
+    return np.concatenate([np.ravel(part) for part in task.parts(logits, batch, features)])
 
 
 def _write(output: Path, task: Task, content: bytes, made: Export, golden: dict[str, Any]) -> None:

@@ -184,7 +184,8 @@ def _text(record: Mapping[str, Any], names: tuple[str, ...], where: str, default
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line and parts of each question of a JSON file."""
-    text, answers = read_text(path), _answers_beside(path)
+    text = read_text(path)
+    answers = _answers_beside(path) if _HOLE.search(text) and '"answer"' not in text else {}
     try:
         contents = [(1, json.loads(text))]
     except ValueError:
@@ -259,8 +260,13 @@ def _cloze(record: dict[str, Any], where: str, answers: Mapping[str, Any]) -> It
 def _answers_beside(path: Path) -> Mapping[str, Any]:
     """The answers of ChID as CLUE publishes it: train_answer.json beside train.json, hole to number of the choice."""
     beside = path.with_name(f"{path.name.partition('.')[0]}_answer.json")
-    found = _parse(beside, 1, read_text(beside)) if beside.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    if not beside.is_file():
+        log.warning("%s: there is no %s beside it, so its answers are not known", path, beside.name)
+        return {}
+    found = _parse(beside, 1, read_text(beside))
+    if not isinstance(found, dict):
+        raise _wrong(f"{beside}:1", "it does not say which choice fills which hole, as {hole: number}", found)
+    return found
 
 
 def _lettered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from unmask.data.files import parse_json, read_bytes, read_head, read_lines
 from unmask.data.names import KNOWN_NAMES
-from unmask.data.published import note_of, plain
+from unmask.data.published import NOTES, kind_of, plain
 from unmask.data.sniff import refuse_binary, wrong_encoding
 from unmask.errors import DataError
 
@@ -56,12 +56,14 @@ def read_json(path: Path, columns: Sequence[str] | None) -> tuple[tuple[str, ...
 
 def _plain(path: Path, objects: Iterator[Placed], notes: list[str]) -> Iterator[Placed]:
     """The rows in texts; what is done to the first one is noted."""
+    is_first = True
     for line, row in objects:
         if isinstance(row, DataError):
             yield line, row
             continue
-        if not notes and (note := note_of(row)):
-            notes.append(note)
+        if is_first and (kind := kind_of(row)):
+            notes.append(NOTES[kind])
+        is_first = False
         try:
             yield line, plain(row, f"{path}:{line}")
         except DataError as error:

@@ -129,7 +129,7 @@ def find_splits(folder: Path) -> Splits:
     Raises:
         DataError: there is not exactly one file for training.
     """
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not _is_beside(path))
     files = [path for path in inside if path.is_file()]
     if not _named(files, TRAIN_NAMES):
         folders = [path for path in inside if path.is_dir()]
@@ -159,6 +159,11 @@ def find_splits(folder: Path) -> Splits:
 def _named(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
     """Files one of whose words is one of the names: `train.tsv`, `sts-train.csv`, `eng.testa`, `stsa.binary.train`."""
     return [path for path in files if any(name in _words(path) for name in names)]
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file has the answers of another one, as ChID's train_answer.json has those of train.json."""
+    return "_answer." in path.name and path.with_name(path.name.replace("_answer.", ".")).exists()
 
 
 def _words(path: Path) -> list[str]:

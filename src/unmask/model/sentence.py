@@ -7,8 +7,10 @@ from unmask import storage
 from unmask.errors import ArtefactError
 
 MODULES, POOLING, LIMITS = "modules.json", "1_Pooling", "sentence_bert_config.json"
+PROMPTS = "config_sentence_transformers.json"
 _TYPES = "sentence_transformers.models."
 _MODES = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}
+_NO_LIMIT = 1_000_000  # tokenizers of old folders say 10^30
 _OTHER_MODES = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 
 
@@ -36,8 +38,11 @@ def sentence_files(*, width: int, max_length: int, pooling: str, normalize: bool
 def read_sentence_files(folder: Path) -> dict[str, Any] | None:
     """Settings of the task `embedding` in a folder of sentence-transformers; `None` for any other folder.
 
+    Texts that are longer than its limit are cut off, as that library does.
+
     Raises:
-        ArtefactError: its vectors are made by other parts than an encoder, mean or first token, and normalization.
+        ArtefactError: its vectors are made by other parts than an encoder, mean or first token, and normalization, or
+            by words before each text.
     """
     if not (folder / MODULES).is_file():
         return None
@@ -46,26 +51,42 @@ def read_sentence_files(folder: Path) -> dict[str, Any] | None:
     except (TypeError, KeyError, AttributeError):
         raise _unknown(folder / MODULES, "the list of its parts is not one") from None
     kinds = [kind for kind, _ in listed]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]) or listed[0][1] not in ("", "."):
+    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         raise _unknown(folder / MODULES, f"it has the parts {', '.join(kinds)}")
-    place = folder / listed[1][1] / "config.json"
-    limits = storage.read_json(folder / LIMITS) if (folder / LIMITS).is_file() else {}
+    if listed[0][1] not in ("", "."):
+        raise _unknown(folder / MODULES, f"its network lies in {listed[0][1]}, not beside this file")
+    if prompt := _object(folder / PROMPTS).get("default_prompt_name"):
+        raise _unknown(folder / PROMPTS, f"it puts the prompt '{prompt}' before each text")
+    # Newer folders leave the limit to the tokenizer; in older ones the file's name has the kind of network in it.
+    limits: dict[str, Any] = {"max_seq_length": _object(folder / "tokenizer_config.json").get("model_max_length")}
+    for place in sorted(folder.glob("sentence_*_config.json")):
+        limits |= _object(place)
     if limits.get("do_lower_case"):
-        raise _unknown(folder / LIMITS, "it lower-cases texts outside the tokenizer")
-    settings = {"pooling": _mode(storage.read_json(place), place), "normalize": "Normalize" in kinds}
-    longest = limits.get("max_seq_length")
-    return settings | ({} if longest is None else {"max_length": longest})
+        raise _unknown(folder, "it lower-cases texts outside the tokenizer")
+    settings = {"pooling": _mode(folder / listed[1][1] / "config.json"), "normalize": "Normalize" in kinds}
+    longest = limits["max_seq_length"]
+    is_limit = isinstance(longest, int) and 0 < longest < _NO_LIMIT
+    return settings | {"long_texts": "cut"} | ({"max_length": longest} if is_limit else {})
 
 
-def _mode(content: dict[str, Any], place: Path) -> str:
+def _mode(place: Path) -> str:
+    content = _object(place)
     named = content.get("pooling_mode")  # of newer files; a list where vectors are put in a row
     if named is None:
         flags = [name for name, value in content.items() if name.startswith("pooling_mode_") and value is True]
         named = [mode for mode, flag in _MODES.items() if flag in flags] if set(flags) <= {*_MODES.values()} else flags
     modes = [named] if isinstance(named, str) else named
     if modes not in (["cls"], ["mean"]):
-        raise _unknown(place, f"its pooling is {', '.join(map(str, modes)) or 'not named'}")
+        raise _unknown(place, f"its pooling is {', '.join(map(str, modes or ())) or 'not named'}")
     return str(modes[0])
+
+
+def _object(place: Path) -> dict[str, Any]:
+    """Content of a file that need not be there."""
+    content = storage.read_json(place) if place.is_file() else {}
+    if not isinstance(content, dict):
+        raise _unknown(place, "this file of it is no object")
+    return content
 
 
 def _unknown(place: Path, reason: str) -> ArtefactError:

@@ -75,6 +75,8 @@ class Task(nn.Module, ABC):
 
     name: ClassVar[str]
     settings_class: ClassVar[type[Settings]]
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Settings that a model of this task keeps when it is trained further, unless others are named."""
     head_name: ClassVar[Head | None]
     main_metric: str
     """Of the class, or of one task where its settings ask another question."""

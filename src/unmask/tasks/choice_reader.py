@@ -18,8 +18,8 @@ from unmask.tasks.rows import Place, Prediction, Row, row_number, text_of
 from unmask.tasks.text_rows import input_limit, truncated_share
 from unmask.tokenizer.load import Pieces
 
-# A gap in a question, to be filled with each choice.
-_GAP = re.compile(r"(?<![^\W_])_+(?![^\W_])")
+# A gap in a question, to be filled with each choice; a longer one may stand between Han characters, which are letters.
+_GAP = re.compile(r"(?<!\w)_+(?!\w)|(?<![A-Za-z0-9_])_{2,}(?![A-Za-z0-9_])")
 # Between choices that are given as one text.
 _BETWEEN = "|"
 

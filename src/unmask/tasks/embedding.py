@@ -50,6 +50,7 @@ class Embedding(Task):
     name = "embedding"
     head_name = None
     settings_class = EmbeddingSettings
+    kept = ("pooling", "layers", "normalize", "max_length", "long_texts")
     is_coupled = True
     has_probabilities = False
     settings: EmbeddingSettings

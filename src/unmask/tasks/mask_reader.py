@@ -159,9 +159,10 @@ class MaskReader(Reader):
         log_probs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         return [self._said(rows, one) for rows, one in zip(np.split(log_probs, ends[:-1]), features, strict=True)]
 
-    def numbers(self, part: Any) -> np.ndarray:
-        """Probabilities of the candidates in the order of their ids."""
-        return np.array([score for choices in part for _, score in sorted(choices)])
+    def numbers(self, logits: np.ndarray, features: Sequence[Features]) -> np.ndarray:
+        """The logits of all pieces: the best few, and their shares, hide what became of the others."""
+        del features
+        return logits.ravel()
 
     def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> FillPrediction:
         """The best pieces of each mask, and the likelihood of the true ones where they are known."""

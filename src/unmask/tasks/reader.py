@@ -47,9 +47,9 @@ class Reader(ABC):
         del features
         return list(logits)
 
-    def numbers(self, part: Any) -> np.ndarray:
-        """A part as numbers that can be compared with those of another machine; by default all that it holds."""
-        return np.ravel(part)
+    def numbers(self, logits: np.ndarray, features: Sequence[Features]) -> np.ndarray:
+        """What a padded batch says in numbers that can be compared: by default those of all parts, end to end."""
+        return np.concatenate([np.ravel(part) for part in self.parts(logits, features)])
 
     @abstractmethod
     def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> Any:

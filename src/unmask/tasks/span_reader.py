@@ -125,7 +125,7 @@ class SpanReader(Reader):
         asked, held = self.text_columns
         questions = self.tokenizer.encode(
             [
-                "" if is_training and row.get(asked) == "" else text_of(row, asked, place(at))
+                "" if is_training and not str(row.get(asked, "?")).strip() else text_of(row, asked, place(at))
                 for at, row in enumerate(rows)
             ]
         )

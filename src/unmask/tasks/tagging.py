@@ -6,7 +6,7 @@ edge; the answer is character spans in the text as it was given.
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -101,12 +101,17 @@ class Tagging(Task):
     def reader(self) -> TagReader:
         """Reads rows and logits."""
         chain = self.head.chain() if isinstance(self.head, CrfHead) else None
-        return TagReader(self.config, self.tokenizer, self.settings, chain)
+        return replace(self._plain_reader, chain=chain)
+
+    @property
+    def _plain_reader(self) -> TagReader:
+        """The reader without the chain, whose numbers may have to come from a card."""
+        return TagReader(self.config, self.tokenizer, self.settings)
 
     @property
     def tagset(self) -> TagSet:
         """The tags as a way from spans to their numbers and back."""
-        return self.reader.tagset
+        return self._plain_reader.tagset
 
     def build_head(self) -> TokenHead | CrfHead:
         """RoBERTa's token classifier, with a chain of tags on it if `crf`."""
@@ -115,7 +120,7 @@ class Tagging(Task):
 
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """Encode texts with their words, long ones as several windows."""
-        return self.reader.encode(rows, place=place, is_training=is_training)
+        return self._plain_reader.encode(rows, place=place, is_training=is_training)
 
     def collate(self, features: Sequence[Features]) -> TaggedBatch:
         """Pack windows, with the places of the pieces that decide their words."""
@@ -175,7 +180,7 @@ class Tagging(Task):
         found = [_spans(answer) for answer in predictions]
         hits: list[bool] = []
         for row, ours, theirs in zip(rows, gold, found, strict=True):
-            words, text = self.reader.words(row), row[self.settings.text_column]
+            words, text = self._plain_reader.words(row), row[self.settings.text_column]
             wanted, given = (
                 self.tagset.ids_of(fit(text, spans, words, policy="expand"), len(words)) for spans in (ours, theirs)
             )
@@ -218,7 +223,7 @@ class Tagging(Task):
         policy = self.settings.span_policy
         if policy in (None, "strict", "drop"):
             return list(row["spans"])
-        words = self.reader.words(row)
+        words = self._plain_reader.words(row)
         chunks = fit(row[self.settings.text_column], row["spans"], words, policy=policy)
         return [Span(words[one.first][0], words[one.end - 1][1], one.label) for one in chunks]
 

@@ -10,7 +10,7 @@ from unmask.errors import DataError
 from unmask.tasks.number_reader import number_of
 
 _PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
-_NEGATIVE = re.compile(r"(hard_)?neg(ative)?(s|_?\d+)?")
+_NEGATIVE = re.compile(r"(hard_)?negatives?|hard_negs?|(hard_)?neg(ative)?_?\d+")
 _SCORE_NAMES = (*SCORE_NAMES, *LABEL_NAMES)
 
 
@@ -34,12 +34,20 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
     if "text_column" not in found:
         pair = next(((names[a], names[b]) for a, b in _PAIR_NAMES if a in names and b in names), None)
         if pair is None or "pair_column" in found:
-            found["text_column"] = _text_column(table, names, taken=set(found.values()))
+            found["text_column"] = _text_column(table, names, taken={*found.values(), *negatives})
         else:
             found["text_column"], found["pair_column"] = pair
     if "pair_column" in found and "text_column" not in named and "label_column" not in found and not negatives:
         negatives = tuple(name for low, name in names.items() if _NEGATIVE.fullmatch(low))
         found |= {} if negatives else _first(names, "label_column", _SCORE_NAMES)
+    if "label_column" in found and negatives:
+        raise DataError(
+            "scores-and-negatives",
+            "pairs either have scores, or belong together and have texts that mean something else beside them",
+            place=table.path,
+            value=f"{found['label_column']}, {', '.join(negatives)}",
+            remedy="name one: --data.label-column NAME, or --options.negative_columns NAME",
+        )
     if "label_column" not in found:
         return found | ({"negative_columns": negatives} if negatives else {}), [_told(found, negatives)]
     scores = [number_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]

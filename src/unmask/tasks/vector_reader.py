@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import xxhash
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from unmask.config import Settings
 from unmask.data.features import Features
@@ -50,6 +50,16 @@ class EmbeddingSettings(Settings):
     """Pieces between the starts of two windows of a long text; by default half of the input."""
     long_texts: LongTexts = "window"
     """A text longer than the input: the mean of its windows' vectors, weighted by their tokens, or its beginning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_negative(cls, values: Any) -> Any:
+        """Folders that were written when a row had one negative name its column, or none."""
+        if not isinstance(values, dict) or "negative_column" not in values:
+            return values
+        given = dict(values)
+        column = given.pop("negative_column")
+        return given | ({} if column is None else {"negative_columns": (column,)})
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def extend_model(
 
 
 def _save(output: Path, model: Model, card: str) -> None:
+    is_for_a_task = model.head is not None or "task" in model.meta
+    task = build_task(model, place=output) if is_for_a_task else None
     save_model(
         output,
         config=model.config,
@@ -84,8 +86,9 @@ def _save(output: Path, model: Model, card: str) -> None:
         labels=model.labels,
         meta=model.meta,
         card=card,
-        golden=None if model.head is None else make_golden(build_task(model, place=output)),
+        golden=None if task is None else make_golden(task),
         problem_type=model.problem_type,
+        files=None if task is None else task.files,
     )
 
 

@@ -117,6 +117,7 @@ def read_job(
     inputs = {"file": storage.digest(file), "model": _fingerprint(folder), "task": task}
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     job = replace(job, start=start, origin=folder.resolve().name if folder is not None else RANDOM, inputs=inputs)
+    job = _understood(job, settings) if _kept(job) else job
     if rejects is not None:
         job = _understood(replace(job, train=filled_rows(table, _filled(job), rejects)), settings)
     if dev is not None:
@@ -153,8 +154,22 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
     understood = kind.understand(job.train, settings.options | _named(asked))
     common = {"max_length": asked.max_length, "head_dropout": settings.head_dropout}
     common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
-    chosen = resolve(kind.settings_class, understood.settings, common, settings.options, place="[options]")
-    return replace(job, options=chosen, notes=understood.notes)
+    common = {name: value for name, value in common.items() if value is not None}
+    kept = _kept(job)
+    chosen = resolve(kind.settings_class, understood.settings, kept, common, settings.options, place="[options]")
+    told = [f"{name} {value}" for name, value in kept.items() if getattr(chosen, name) == value]
+    notes = [f"as in {job.origin}: {', '.join(told)}"] if told else []
+    return replace(job, options=chosen, notes=[*understood.notes, *notes])
+
+
+def _kept(job: Job) -> dict[str, Any]:
+    """Settings of the model to start from that go on holding: those of its own task, where they are no default."""
+    kind, task = job.kind, job.start.meta.get("task", {}) if job.start is not None else {}
+    if not kind.kept or task.get("name") != kind.name:
+        return {}
+    stored = resolve(kind.settings_class, task["settings"], place=job.origin)
+    values = {name: getattr(stored, name) for name in kind.kept}
+    return {name: one for name, one in values.items() if one != kind.settings_class.model_fields[name].default}
 
 
 def _columns(job: Job) -> list[str]:

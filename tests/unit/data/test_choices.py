@@ -50,18 +50,22 @@ def test_one_question_a_line(tmp_path: Path, record: dict, row: dict) -> None:
     assert table.lines == [1, 3]
 
 
-def test_idioms_of_chid_are_questions_with_choices(tmp_path: Path) -> None:
+def test_idioms_of_chid_are_questions_with_choices(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As CLUE has them, several holes in a row and the answers in a file beside, and as FewCLUE has them."""
     idioms = ["百尺竿头", "随波逐流", "一日千里"]
     texts = ["希望能#idiom000378#再进一步。", "去#idiom000379#？还是#idiom000380#。"]
     path = write(tmp_path / "train.json", {"content": texts, "candidates": idioms})
     assert looks_like_choices(path, path.read_text("utf-8"))
     assert [row["answer"] for row in read_choices(path).rows] == [-1, -1, -1]
+    assert "no train_answer.json beside it" in caplog.text
     write(tmp_path / "train_answer.json", {"#idiom000378#": 0, "#idiom000379#": 1, "#idiom000380#": 2})
     table = read_choices(path)
     assert [row["question"] for row in table.rows] == ["希望能____再进一步。", "去____？还是……。", "去……？还是____。"]
     assert [row["answer"] for row in table.rows] == [0, 1, 2]
     assert all(row["choices"] == idioms for row in table.rows)
+    write(tmp_path / "train_answer.json", [0, 1])
+    with pytest.raises(DataError, match="which choice fills which hole"):
+        read_choices(path)
     few = write(tmp_path / "few.json", {"id": 1, "candidates": idioms, "content": "他#idiom#。", "answer": 1})
     assert read_choices(few).rows == [{"context": "", "question": "他____。", "choices": idioms, "answer": 1}]
     for wrong in ({"content": "他。"}, {"content": "#idiom1##idiom2#", "answer": 1}):

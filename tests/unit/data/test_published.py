@@ -19,12 +19,25 @@ def write(path: Path, *rows: dict) -> Path:
     return path
 
 
+def spans(first: str, start: int, second: str, other: int) -> dict:
+    return {"span1_text": first, "span1_index": start, "span2_text": second, "span2_index": other}
+
+
 @pytest.mark.parametrize(
     ("text", "target", "marked"),
     [
-        ("就像一片树叶飘入了树林他走了。", LEAF, "就像一片[树叶]飘入了树林_他_走了。"),
-        ("The dog ran fast because it could.", DOG, "[The dog] ran fast because _it_ could."),
-        ("it saw the dog", {**DOG, "span1_text": "the dog", "span1_index": 2, "span2_index": 0}, "_it_ saw [the dog]"),
+        ("就像一片树叶飘入了树林他走了。", LEAF, "就像一片_树叶_飘入了树林[他]走了。"),
+        ("The dog ran fast because it could.", DOG, "_The dog_ ran fast because [it] could."),
+        ("it saw the dog", spans("the dog", 2, "it", 0), "[it] saw _the dog_"),
+        ("When he came home, Bob slept.", spans("Bob", 4, "he", 1), "When [he] came home, _Bob_ slept."),
+        ("Bob saw his father.", spans("his father", 2, "his", 2), "Bob saw _[his] father_."),
+        ("It is his", spans("his", 2, "It", 0), "[It] is _his_"),
+        (
+            'Mark said "the  Cat ran" and it did.',
+            spans("The cat.", 2, "It", 6),
+            'Mark said "_the  Cat_ ran" and [it] did.',
+        ),
+        ("老人说老人的话", spans("老人", 0, "老人", 3), "_老人_说[老人]的话"),
     ],
 )
 def test_spans_of_winograd_schemas_are_marked(tmp_path: Path, text: str, target: dict, marked: str) -> None:

@@ -104,3 +104,13 @@ def test_every_published_form_finds_its_reader(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         assert read_rows(tmp_path / name).form == form
         assert read_rows(tmp_path / name, form=form).form == form  # type: ignore[arg-type]
+
+
+def test_answers_beside_their_questions_are_no_part_of_a_data_set(tmp_path: Path) -> None:
+    """As CLUE publishes ChID."""
+    for name in ("train.json", "train_answer.json", "dev.json", "dev_answer.json"):
+        (tmp_path / name).write_text("{}")
+    found = find_splits(tmp_path)
+    assert (found.train, found.dev) == (tmp_path / "train.json", tmp_path / "dev.json")
+    (tmp_path / "train.json").unlink()
+    assert find_splits(tmp_path).train == tmp_path / "train_answer.json", "a file of its own"

@@ -1,5 +1,6 @@
 """Sentence vectors: losses against slow loops, windows, what a file is, scores, and the warning of untuned models."""
 
+import json
 import logging
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tests import tiny
+from unmask import storage
 from unmask.checkpoint import load_model
 from unmask.data.batching import Features, pack
 from unmask.data.rows import read_table
@@ -218,6 +220,30 @@ def test_a_file_says_what_it_is(tmp_path: Path, header: str, named: dict, want: 
     settings = EmbeddingSettings(**understood.settings)
     assert {name: getattr(settings, name) for name in want} == want
     assert len(understood.notes) == 1
+
+
+def test_columns_of_negatives_are_no_first_text_and_go_with_no_scores(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("a\tb\tc\tscore\nx\ty\ta much longer text\t1\nz\tw\tanother long text\t2\n")
+    named = {"pair_column": "b", "negative_columns": "c"}
+    assert Embedding.understand(read_table(path), named).settings["text_column"] == "a"
+    with pytest.raises(DataError, match="either have scores"):
+        Embedding.understand(read_table(path), named | {"label_column": "score", "text_column": "a"})
+    path.write_text("sentence1\tsentence2\tscore\tneg\nx\ty\t1\tno\nz\tw\t2\tyes\n")
+    assert Embedding.understand(read_table(path), {}).settings["label_column"] == "score"
+
+
+@pytest.mark.parametrize(("stored", "columns"), [(None, ()), ("other", ("other",))])
+def test_folders_of_one_negative_a_row_are_opened(tmp_path: Path, stored: str | None, columns: tuple[str, ...]) -> None:
+    folder = tiny.saved(tiny.embedder(), tmp_path / "model")
+    note = json.loads((folder / "unmask.json").read_text())
+    settings = note["meta"]["task"]["settings"]
+    del settings["negative_columns"]
+    settings["negative_column"] = stored
+    (folder / "unmask.json").write_text(json.dumps(note))
+    (folder / "MANIFEST.json").unlink()
+    storage.seal(folder)
+    assert Predictor.load(folder).task.settings.negative_columns == columns
 
 
 def test_a_score_that_is_no_number_names_its_line(tmp_path: Path) -> None:

@@ -42,6 +42,10 @@ def test_a_gap_is_filled_with_the_choice() -> None:
     assert first.input_ids.tolist() == [0, *ids("a lovely film it was"), 2]
     first, _ = task.encode([row("film", "day", question="a _ .", context="The cat sat.")])
     assert first.input_ids.tolist() == [0, *ids("The cat sat."), 2, 2, *ids("a film ."), 2]
+    first, _ = task.encode([row("百尺竿头", "一日千里", question="希望能____再进一步。")])
+    assert first.input_ids.tolist() == [0, *ids("希望能百尺竿头再进一步。"), 2]
+    first, _ = task.encode([row("film", "day", question="a dunder __init__ or x__y")])
+    assert first.input_ids.tolist() == [0, *ids("a dunder __init__ or x__y"), 2, 2, *ids("film"), 2]
     first, _ = task.encode([row(r"\1 film", "day", question="a snake_case name")])
     assert first.input_ids.tolist() == [0, *ids("a snake_case name"), 2, 2, *ids(r"\1 film"), 2]
 

@@ -331,11 +331,12 @@ def test_a_text_without_pieces_has_no_answer(tasks: dict[str, SpanQA]) -> None:
     assert tasks["bert"].decode([np.zeros((len(one), 2), np.float32)], [one], row("\x01\x02")).answer == ""
 
 
-def test_an_empty_question_is_read_where_its_answer_is_known(tasks: dict[str, SpanQA]) -> None:
+@pytest.mark.parametrize("blank", ["", " ", "\u3000"])
+def test_an_empty_question_is_read_where_its_answer_is_known(tasks: dict[str, SpanQA], blank: str) -> None:
     """Published sets hold some, and scores are of all rows; a user who asks nothing is told so."""
     task = next(iter(tasks.values()))
     asked, held = task.text_columns
-    row = {asked: "", held: tiny.STORY, "answers": [Answer(tiny.STORY[:4], 0)], "is_impossible": False}
+    row = {asked: blank, held: tiny.STORY, "answers": [Answer(tiny.STORY[:4], 0)], "is_impossible": False}
     (answer,) = Predictor(task).predict_rows([row], is_labelled=True)
     assert answer.answer == tiny.STORY[answer.start : answer.end]
     with pytest.raises(DataError, match="is empty"):

@@ -128,3 +128,11 @@ def test_the_command(text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert found.out == f"model: {tmp_path / 'new'}\n"
     assert "5 new pieces" in found.err
     assert "fertility" in found.err
+
+
+def test_an_extended_folder_of_vectors_is_still_one_of_sentence_transformers(text: Path, tmp_path: Path) -> None:
+    old = tiny.saved(tiny.embedder(), tmp_path / "vectors")
+    extend_model([text], model=old, output=tmp_path / "more", num_pieces=20)
+    for name in ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json"):
+        assert (tmp_path / "more" / name).read_text() == (old / name).read_text()
+    assert Predictor.load(tmp_path / "more").task.name == "embedding"
