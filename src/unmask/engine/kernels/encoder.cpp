@@ -12,7 +12,7 @@ namespace {
 constexpr int kBlockRows = 48;  // tokens that go through a whole layer together, all their numbers in L2
 
 constexpr int kFewRows = 24;    // a thread with fewer would read all weights for too little work
-constexpr double kLittle = 1.6e7;  // products a layer that one thread has done before others have got their numbers
+constexpr double kLittle = 4e6;  // products a layer that one thread has done before others have got their numbers
 constexpr int kEnough = 8;      // blocks a thread, so that the last one to end is not waited for long
 
 // How the parts of a block are done: by this thread, one after the other ...
