@@ -131,7 +131,7 @@ def unload(tensors: Iterable[torch.Tensor]) -> None:
             first, end = tensor.data_ptr() // page, -(-(tensor.data_ptr() + tensor.nbytes) // page)
             flags = np.frombuffer(os.pread(pages.fileno(), 8 * (end - first), 8 * first), np.uint64)
             is_own = (flags & (_IS_PRESENT | _IS_SWAPPED)).astype(bool) & ~(flags & _IS_SHARED).astype(bool)
-            if not is_own.any():
+            if len(flags) == end - first and not is_own.any():
                 advise(ctypes.c_void_p(first * page), ctypes.c_size_t((end - first) * page), _MADV_DONTNEED)
 
 

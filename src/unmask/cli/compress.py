@@ -34,7 +34,13 @@ def quantize(
     """
     computing = asked.computing
     if computing.device == "cuda":
-        raise UsageError("no-quantisation", "precisions are proven on the processor", place="--device", value="cuda")
+        raise UsageError(
+            "no-quantisation",
+            "precisions are proven on the processor",
+            place="--device",
+            value="cuda",
+            remedy="leave it out",
+        )
     precision = "int8" if computing.precision == "auto" else computing.precision
     heavy("unmask.runtime:use_cpu")(computing.threads)
     load = heavy("unmask.predict:Predictor").load

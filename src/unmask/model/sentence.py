@@ -95,6 +95,5 @@ def _unknown(place: Path, reason: str) -> ArtefactError:
         f"the folder is one of sentence-transformers, and {reason}",
         place=place,
         expected="a Transformer, a Pooling (mean or cls), and perhaps a Normalize",
-        remedy="compute its vectors with sentence-transformers; to use the encoder alone, copy the folder without "
-        + MODULES,
+        remedy="compute its vectors with sentence-transformers; its encoder can be fine-tuned for any other task here",
     )
