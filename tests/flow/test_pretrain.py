@@ -50,10 +50,26 @@ def test_the_weights_of_a_model_folder_are_taken_and_its_shape_is_kept(
     dropped = runs.settings(model={"hidden_dropout_prob": 0.25}, max_steps=1)
     result = pretrain([corpus], tmp_path / "dropped", dropped, model=first)
     assert load_model(result.model).config.hidden_dropout_prob == 0.25
-    with pytest.raises(UsageError, match="hidden_size 32 instead of 16"):
+    with pytest.raises(UsageError, match="attention heads of width"):
         pretrain([corpus], tmp_path / "wide", runs.settings(model={"hidden_size": 32}), model=first)
     with pytest.raises(UsageError, match="takes 32 tokens"):
         pretrain([corpus], tmp_path / "long", runs.settings(block_length=64, model={"max_length": 32}), model=first)
+
+
+def test_a_model_grows_to_the_sizes_of_the_settings(corpus: Path, first: Path, tmp_path: Path) -> None:
+    small = load_model(first).config
+    sizes = {
+        "num_hidden_layers": small.num_hidden_layers + 1,
+        "hidden_size": 4 * small.hidden_size,
+        "num_attention_heads": 4 * small.num_attention_heads,
+        "intermediate_size": small.intermediate_size + 8,
+        "max_length": small.max_length + 40,
+    }
+    chosen = runs.settings(optim={"lr": 1e-9}, model=sizes, max_steps=1, eval_every=1)
+    result = pretrain([corpus], tmp_path / "large", chosen, model=first)
+    assert load_model(result.model).config == small.model_copy(update=sizes)
+    (before,) = [event["loss"] for event in runs.events(first.parent, "evaluation")][-1:]
+    assert result.loss == pytest.approx(before, abs=0.05)
 
 
 def test_another_tokenizer_is_refused(corpus: Path, tmp_path: Path) -> None:

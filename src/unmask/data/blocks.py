@@ -204,8 +204,9 @@ class PretrainStream:
         parts = min(wanted, point.count // world_size)
         bounds = [(stop - start) * part // parts for part in range(parts + 1)]
         prob = settings.masking.prob_at(step / settings.max_steps)
+        shift = settings.shift_of(point.block_length)
         return [
-            self._make(phase, samples.part(slice(*pair)), settings.seed, settings.masking, prob, settings.max_shift)
+            self._make(phase, samples.part(slice(*pair)), settings.seed, settings.masking, prob, shift)
             for pair in itertools.pairwise(bounds)
         ]
 

@@ -22,7 +22,7 @@ class StreamSettings(Settings):
     """Most tokens of a block, special tokens included."""
     max_shift: Annotated[int, Field(ge=0)] = 0
     """Each block begins at a random place from 0 to this, so that short blocks teach all places of a longer model
-    (SHAPE, Kiyono et al. 2021); the model needs block_length + max_shift places."""
+    (SHAPE, Kiyono et al. 2021). The model needs places for the shortest blocks with it; longer ones take the rest."""
     max_steps: Count = 1000
     """Optimizer steps of the run."""
     global_batch_size: Count = 256
@@ -64,3 +64,13 @@ class StreamSettings(Settings):
         if any(length >= self.block_length for length in self.curriculum.block_lengths):
             raise ValueError("curriculum.block_lengths must be below block_length")
         return self
+
+    @property
+    def places(self) -> int:
+        """Positions that the blocks of all phases reach: the longest block, or the shortest one and its shift."""
+        shortest = min((*self.curriculum.block_lengths, self.block_length))
+        return max(self.block_length, shortest + self.max_shift)
+
+    def shift_of(self, length: int) -> int:
+        """Last place where blocks of a length begin: `max_shift`, or where the places end."""
+        return min(self.max_shift, self.places - length)

@@ -13,6 +13,7 @@ from unmask.config import resolve
 from unmask.data.corpus import Corpus
 from unmask.errors import ArtefactError, UsageError
 from unmask.model.config import EncoderConfig
+from unmask.model.grow import SIZES, grow
 from unmask.tasks.mask_reader import MaskedLMSettings
 from unmask.tasks.masked_lm import MaskedLM
 from unmask.tasks.sentence_pairs import SentencePairsLM
@@ -21,7 +22,6 @@ from unmask.train.settings import ModelSettings, PretrainSettings
 
 log = logging.getLogger("unmask")
 
-_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_length")
 _TYPES = "encoder.embeddings.token_type.weight"
 
 
@@ -52,19 +52,17 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
 
     Args:
         tokenizer: of the corpora.
-        settings: of the run; with a folder, dropout counts where it is given, and the shape must be the folder's.
+        settings: of the run; with a folder, dropout and sizes count where they are given, and it grows to these.
         folder: model folder to go on from; None draws random weights from the seed.
 
     Raises:
         ArtefactError: the folder is no model, has no masked-language-model head, or another tokenizer.
-        UsageError: shape, block length or objective do not fit the folder's network.
+        UsageError: sizes, block length or objective do not fit the folder's network.
     """
     kind = MaskedLM if settings.objective == "mlm" else SentencePairsLM
     has_types = settings.input_format in ("segment_pair", "sentence_pair") or tokenizer.family == "bert"
     start = None if folder is None else _load(folder, tokenizer, settings)
-    config = _random_config(tokenizer, settings) if start is None else start.config
-    if start is not None and "hidden_dropout_prob" in settings.model.model_fields_set:
-        config = config.model_copy(update={"hidden_dropout_prob": settings.model.hidden_dropout_prob})
+    config = _random_config(tokenizer, settings) if start is None else _grown_config(start.config, settings.model)
     if has_types and config.type_vocab_size < 2:
         config = config.model_copy(update={"type_vocab_size": 2})
     task = kind(config, tokenizer, MaskedLMSettings(masking=settings.masking, z_loss=settings.z_loss))
@@ -73,6 +71,9 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
         task.encoder.set_attention_dropout(settings.model.attention_probs_dropout_prob)
         types = start.state_dict[_TYPES]
         start.state_dict[_TYPES] = types[torch.arange(config.type_vocab_size).clamp(max=len(types) - 1)].clone()
+        if _shape(config) != _shape(start.config):
+            log.info("%s grows to %s", _shape(start.config), _shape(config))
+            start.state_dict.update(grow(start.state_dict, task.state_dict(), old=start.config, new=config))
         fresh = task.load_weights(start)
         log.info("going on from %s; new, with random values: %s", folder, ", ".join(fresh) or "nothing")
     return task
@@ -84,9 +85,20 @@ def _random_config(tokenizer: Tokenizer, settings: PretrainSettings) -> EncoderC
         "vocab_size": tokenizer.vocab_size,
         "pad_token_id": tokenizer.pad_id,
         "type_vocab_size": 1,
-        "max_length": max(settings.model.max_length, settings.block_length + settings.max_shift),
+        "max_length": max(settings.model.max_length, settings.places),
     }
     return resolve(EncoderConfig, settings.model.model_dump(), derived, place="[model]")
+
+
+def _grown_config(config: EncoderConfig, asked: ModelSettings) -> EncoderConfig:
+    """The folder's, with the sizes and the dropout that the settings give."""
+    given = {name: getattr(asked, name) for name in (*SIZES, "hidden_dropout_prob") if name in asked.model_fields_set}
+    return resolve(EncoderConfig, config.model_dump(), given, place="[model]")
+
+
+def _shape(config: EncoderConfig) -> str:
+    depth, width = config.num_hidden_layers, config.hidden_size
+    return f"{depth} x {width} with {config.intermediate_size} units and {config.max_length} places"
 
 
 def _load(folder: Path, tokenizer: Tokenizer, settings: PretrainSettings) -> Model:
@@ -98,32 +110,17 @@ def _load(folder: Path, tokenizer: Tokenizer, settings: PretrainSettings) -> Mod
             place=folder,
             remedy=f"build the corpus with --tokenizer {folder}; to add pieces first: unmask tokenizer extend",
         )
-    _refuse_other_shape(start.config, settings.model, folder)
-    if settings.block_length + settings.max_shift > start.config.max_length:
+    max_length = _grown_config(start.config, settings.model).max_length
+    if settings.places > max_length:
         raise UsageError(
             "block-length",
-            f"the model takes {start.config.max_length} tokens",
+            f"the model takes {max_length} tokens",
             place="--block-length" + " and --max-shift" * bool(settings.max_shift),
-            value=settings.block_length + settings.max_shift,
+            value=settings.places,
         )
     if start.missing:
         log.warning("%s lacks parts of its head, which begin at random: %s", folder, ", ".join(start.missing))
     return start
-
-
-def _refuse_other_shape(config: EncoderConfig, asked: ModelSettings, folder: Path) -> None:
-    differing = [
-        f"{name} {getattr(asked, name)} instead of {getattr(config, name)}"
-        for name in _SHAPE
-        if name in asked.model_fields_set and getattr(asked, name) != getattr(config, name)
-    ]
-    if differing:
-        raise UsageError(
-            "unused-settings",
-            f"the folder gives the network, and the settings another shape: {'; '.join(differing)}",
-            place=folder,
-            remedy="leave the shape out, as the recipe `continue` does",
-        )
 
 
 class CorpusCheck:

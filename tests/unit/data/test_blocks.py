@@ -13,6 +13,7 @@ from tests.unit.data.documents import make_corpus
 from unmask.data.batching import Batch
 from unmask.data.blocks import PretrainStream, Vocabulary
 from unmask.data.corpus import Corpus, build
+from unmask.data.curriculum import CurriculumSettings
 from unmask.data.heldout import held_out_ranges
 from unmask.data.masking import MaskingSettings
 from unmask.data.settings import StreamSettings
@@ -137,6 +138,20 @@ def test_blocks_begin_at_random_places(corpora: list[Corpus], vocabulary: Vocabu
     assert len(set(starts[: plain.num_training])) > 20
     for before, after in zip(plain.held_out(), shifted.held_out(), strict=True):
         assert torch.equal(before.position_ids, after.position_ids)
+
+
+def test_longer_blocks_are_shifted_by_the_room_that_is_left(corpora: list[Corpus], vocabulary: Vocabulary) -> None:
+    """The short blocks of a curriculum reach all places of the long ones, and no block leaves them."""
+    curriculum = CurriculumSettings(block_lengths=(16,), block_shares=(0.5,))
+    for max_shift, places in ((0, 48), (32, 48), (40, 56)):
+        settings = StreamSettings(block_length=48, max_shift=max_shift, curriculum=curriculum, max_steps=80)
+        assert settings.places == places
+        stream = PretrainStream(corpora, settings, vocabulary=vocabulary, position_offset=0)
+        for steps, length in ((range(40), 16), (range(40, 80), 48)):
+            batches = [batch for step in steps for batch in stream.batch(step)]
+            starts = {int(start) for batch in batches for start in batch.position_ids[batch.cu_seqlens[:-1]]}
+            assert starts == set(range(min(max_shift, places - length) + 1))
+            assert max(int(batch.position_ids.max()) for batch in batches) < places
 
 
 def test_an_epoch_has_every_training_block_once(corpora: list[Corpus], vocabulary: Vocabulary) -> None:
