@@ -42,6 +42,7 @@ COMMANDS = {
     "suite": ("unmask.cli.suite:suite", "Fine-tune and score a model on every set of GLUE, CLUE, SQuAD or your own."),
     "embed": ("unmask.cli.vectors:embed", "Write the vectors of a file of texts."),
     "search": ("unmask.cli.vectors:search", "Find the texts of a file that mean nearly what a query means."),
+    "average": ("unmask.cli.average:average", "Write the mean of the weights of several models of one start."),
     "export": ("unmask.cli.export:export", "Write a model as one ONNX file, to be used without torch."),
     "quantize": (
         "unmask.cli.compress:quantize",

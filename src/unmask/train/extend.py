@@ -6,14 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unmask.certify import without_precisions
-from unmask.checkpoint import Model, load_model, save_model
+from unmask.checkpoint import load_model
 from unmask.data.files import expand, read_documents, unpacked_bytes
 from unmask.errors import UsageError
-from unmask.golden import make_golden
 from unmask.model.extend import extend_rows
-from unmask.predict import build_task
 from unmask.tokenizer.extend import DEFAULT_MAX_BYTES, ExtensionReport, extend, old_ids
+from unmask.train.rewrite import rewrite
 
 log = logging.getLogger("unmask")
 
@@ -65,31 +63,12 @@ def extend_model(
         config=old.config.model_copy(update={"vocab_size": rows}),
         state_dict=state_dict,
         tokenizer=tokenizer,
-        meta={name: value for name, value in old.meta.items() if name != "engine"}  # certified for the old pieces
-        | {"extension": _note(report, paths)},
+        meta=old.meta | {"extension": _note(report, paths)},
     )
     if old.unused:
         log.info("left out, for they belong to no part of this network: %s", ", ".join(old.unused[:5]))
-    _save(output, new, _card(model, report))
+    rewrite(output, new, source=model, section=_section(report))
     return report
-
-
-def _save(output: Path, model: Model, card: str) -> None:
-    is_for_a_task = model.head is not None or "task" in model.meta
-    task = build_task(model, place=output) if is_for_a_task else None
-    save_model(
-        output,
-        config=model.config,
-        state_dict=model.state_dict,
-        tokenizer=model.tokenizer,
-        head=model.head,
-        labels=model.labels,
-        meta=model.meta,
-        card=card,
-        golden=None if task is None else make_golden(task),
-        problem_type=model.problem_type,
-        files=None if task is None else task.files,
-    )
 
 
 def _note(report: ExtensionReport, paths: Sequence[Path]) -> dict[str, Any]:
@@ -104,13 +83,10 @@ def _note(report: ExtensionReport, paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _card(model: Path, report: ExtensionReport) -> str:
-    """The old card with a section about the new pieces."""
-    readme = model / "README.md"
-    old = readme.read_text("utf-8", errors="replace").rstrip() if readme.is_file() else f"# {model.resolve().name}"
+def _section(report: ExtensionReport) -> str:
     lines = [f"* {line}" for line in report.to_lines()]
     told = (
         "Pieces for a new language or field were added, each with the mean of the rows of its former pieces. "
         "They were not trained yet: go on with pre-training before you use them."
     )
-    return "\n".join([without_precisions(old), "", "## Added pieces", "", told, "", *lines, ""])
+    return "\n".join(["## Added pieces", "", told, "", *lines])
