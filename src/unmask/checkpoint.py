@@ -47,6 +47,7 @@ class Model:
         unused: published names that were left aside, such as those of another task's head.
         golden: the parity certificate, where there is one.
         problem_type: transformers' name of the loss of a classification head; None where it is the usual one.
+        dtype: number format of the weights on disk, where it is one of half the size; float32 else.
         other_vectors: why the vectors of a folder of sentence-transformers are not computed here; None where they are.
     """
 
@@ -60,6 +61,7 @@ class Model:
     unused: list[str] = field(default_factory=list)
     golden: dict[str, Any] | None = None
     problem_type: str | None = None
+    dtype: torch.dtype = torch.float32
     other_vectors: ArtefactError | None = None
 
 
@@ -157,6 +159,7 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         )
     published = _read_weights(folder)
     _refuse_nonfinite(published, folder)
+    formats = {tensor.dtype for tensor in published.values() if tensor.is_floating_point()}
     found = from_hf(published, config, head or note.get("head") or named_head(content), place=folder)
     unload(published.values())  # parts of joined matrices are not read again
     is_labelled = found.head in ("classification", "tagging")
@@ -175,6 +178,7 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         unused=found.unused + found.unknown,
         golden=golden,
         problem_type=content.get("problem_type"),
+        dtype=formats.pop() if len(formats) == 1 and formats < {torch.float16, torch.bfloat16} else torch.float32,
     )
 
 

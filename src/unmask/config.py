@@ -53,7 +53,7 @@ def explain(error: ValidationError, kind: type[BaseModel], place: object = None)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             lines.append(f"unknown setting '{name}'{hint}")
         else:
-            lines.append(f"{name} = {item['input']!r}: {item['msg']}")
+            lines.append(f"{name} = {item['input']!r}: {item['msg']}" if name else item["msg"])
     return UsageError(
         "bad-setting",
         "; ".join(lines),

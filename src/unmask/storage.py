@@ -138,6 +138,17 @@ def verify(folder: Path) -> None:
         )
 
 
+def told_name(folder: Path) -> str:
+    """What to call a folder in a text: its name, with that of the folder above where all runs call theirs `model`."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{folder.name}" if folder.name == "model" else folder.name
+
+
+def weights_digest(folder: Path) -> str:
+    """Hash of a model folder's weights; of several files, theirs with dashes between."""
+    return "-".join(digest(path) for path in sorted(folder.glob("*.safetensors")))
+
+
 def digest(path: Path) -> str:
     """The xxh3-128 of a file's bytes, as 32 hexadecimal digits; of a folder, of the names and digests of its files."""
     state = xxhash.xxh3_128()

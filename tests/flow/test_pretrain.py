@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import transformers
 
 from tests import runs, tiny
 from tests.unit.data.corpora import small_corpus, write_text, write_tokenizer
-from unmask.checkpoint import load_model
+from unmask.checkpoint import load_model, save_model
+from unmask.config import load_recipe
 from unmask.data.corpus import build
 from unmask.errors import ArtefactError, NumericError, ResourceError, UsageError
 from unmask.train.dry_run import dry_run
 from unmask.train.guard import SpikeGuard, Verdict
 from unmask.train.pretrain import pretrain
+from unmask.train.settings import ModelSettings
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +53,52 @@ def test_the_weights_of_a_model_folder_are_taken_and_its_shape_is_kept(
     dropped = runs.settings(model={"hidden_dropout_prob": 0.25}, max_steps=1)
     result = pretrain([corpus], tmp_path / "dropped", dropped, model=first)
     assert load_model(result.model).config.hidden_dropout_prob == 0.25
-    with pytest.raises(UsageError, match="attention heads of width"):
-        pretrain([corpus], tmp_path / "wide", runs.settings(model={"hidden_size": 32}), model=first)
-    with pytest.raises(UsageError, match="takes 32 tokens"):
+    with pytest.raises(UsageError, match="takes 32 tokens") as caught:
         pretrain([corpus], tmp_path / "long", runs.settings(block_length=64, model={"max_length": 32}), model=first)
+    assert caught.value.details["fix"].endswith("--model.max-length 64")
+    for sizes, message in (
+        ({"num_attention_heads": 4}, "need 2 of hidden_size 16"),
+        ({"hidden_size": 8}, "hidden_size 8 is below the model's 16"),
+        ({"hidden_size": 33}, "hidden_size 33 is not a multiple"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            pretrain([corpus], tmp_path / "odd", runs.settings(model=sizes), model=first)
 
 
 def test_a_model_grows_to_the_sizes_of_the_settings(corpus: Path, first: Path, tmp_path: Path) -> None:
-    small = load_model(first).config
+    """What it says stays, and the run's own settings make the same network again."""
+    sharp, generator = load_model(first), torch.Generator().manual_seed(0)
+    for name, weight in sharp.state_dict.items():  # far from random, so that every layer has a part in the loss
+        if "layers" in name:
+            weight.add_(torch.empty_like(weight).normal_(0, 0.5, generator=generator))
+    save_model(tmp_path / "sharp/model", config=sharp.config, state_dict=sharp.state_dict, tokenizer=sharp.tokenizer,
+               head="masked_lm", labels=None, meta={}, card="", golden=None)  # fmt: skip
+    once = {"optim": {"lr": 1e-9}, "max_steps": 1, "eval_every": 1}
+    before = pretrain([corpus], tmp_path / "same", runs.settings(**once), model=tmp_path / "sharp/model")
     sizes = {
-        "num_hidden_layers": small.num_hidden_layers + 1,
-        "hidden_size": 4 * small.hidden_size,
-        "num_attention_heads": 4 * small.num_attention_heads,
-        "intermediate_size": small.intermediate_size + 8,
-        "max_length": small.max_length + 40,
+        "num_hidden_layers": sharp.config.num_hidden_layers + 2,
+        "intermediate_size": sharp.config.intermediate_size + 8,
+        "max_length": sharp.config.max_length + 40,
     }
-    chosen = runs.settings(optim={"lr": 1e-9}, model=sizes, max_steps=1, eval_every=1)
-    result = pretrain([corpus], tmp_path / "large", chosen, model=first)
-    assert load_model(result.model).config == small.model_copy(update=sizes)
-    (before,) = [event["loss"] for event in runs.events(first.parent, "evaluation")][-1:]
-    assert result.loss == pytest.approx(before, abs=0.05)
+    chosen = runs.settings(**once, model={**sizes, "num_attention_heads": sharp.config.num_attention_heads})
+    result = pretrain([corpus], tmp_path / "large", chosen, model=tmp_path / "sharp/model")
+    assert load_model(result.model).config == sharp.config.model_copy(update=sizes)
+    assert result.loss == pytest.approx(before.loss, abs=1e-3)
+    apart = pretrain([corpus], tmp_path / "random", chosen)
+    assert abs(apart.loss - before.loss) > 0.1
+    kept = load_recipe(str(tmp_path / "large/config.toml"), "pretrain")["model"]
+    assert {name: kept[name] for name in sizes} == sizes
+    assert kept["hidden_size"] == sharp.config.hidden_size
+    assert "* weights of sharp/model: " in (result.model / "README.md").read_text()
+
+
+def test_a_wider_network_gets_more_heads_of_the_same_width(corpus: Path, first: Path, tmp_path: Path) -> None:
+    small = load_model(first).config
+    settings = runs.settings(max_steps=1)
+    settings = settings.model_copy(update={"model": ModelSettings(hidden_size=3 * small.hidden_size)})
+    large = load_model(pretrain([corpus], tmp_path / "wide", settings, model=first).model).config
+    assert large.num_attention_heads == 3 * small.num_attention_heads
+    assert large.intermediate_size == small.intermediate_size
 
 
 def test_another_tokenizer_is_refused(corpus: Path, tmp_path: Path) -> None:

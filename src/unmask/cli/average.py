@@ -14,13 +14,13 @@ def average(
     output: Path,
     weight: list[float] | None = None,
 ) -> None:
-    """Write the mean of the weights of several models: seeds of a fine-tuning, or checkpoints of one training.
+    """Write the mean of the weights of several models of one start, such as the seeds of a fine-tuning.
 
-    They need one start: of models that were trained apart from their random weights on, the mean is worth nothing.
-    What was fitted on dev rows, such as a temperature, is that of the first model; so is the card.
+    Models that were trained apart from their random weights on are refused, for their mean is worth nothing. What was
+    fitted on dev rows, such as a temperature, is that of the first model; so is the card.
 
     Args:
-        models: Model folders of one shape, tokenizer, task and labels; two or more.
+        models: Model folders of one shape, tokenizer and task, with the same settings and labels; two or more.
         output: New model folder; it must not exist.
         weight: Share of the first model, of any sum; give it again for each further model. By default all count alike.
     """

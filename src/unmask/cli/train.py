@@ -27,7 +27,8 @@ def pretrain(
     Args:
         corpus: Corpus folder, written by `unmask corpus build`; give it again for each further corpus.
         output: Run folder.
-        model: Model folder to go on from, such as a published RoBERTa; by default random weights.
+        model: Model folder to go on from, such as a published RoBERTa; it grows to sizes that are given. By default
+            random weights.
         recipe: Name of a recipe, or a TOML file; flags win over it. By default mini, with --model continue.
         dry_run: Do one step of everything, say what the run would take, and leave nothing behind.
     """

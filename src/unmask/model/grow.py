@@ -14,6 +14,7 @@ _POSITIONS = "encoder.embeddings.position.weight"
 _TABLES = ("encoder.embeddings.word.weight", _POSITIONS, "encoder.embeddings.token_type.weight")
 _TRANSFORM = ("head.dense.weight", "head.dense.bias")
 _WRITERS = ("attention_out.weight", "down.weight")
+_READERS = ("qkv", "up")
 _LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
 
 
@@ -28,8 +29,9 @@ def grow(
     * A LayerNorm with zeros among its inputs is scaled by sqrt(d / D). That is exact where the mean of the old inputs
       is 0, as it nearly is within the layers. Behind the embeddings and GELU it is not: there the new inputs are copies
       of old ones, which keep mean and variance (Net2Net, Chen et al. 2016), and the norm's new weights are 0.
-    * An added layer copies the one below it but for what that writes (LLaMA Pro, Wu et al. 2024), and its norms are
-      uniform, with the size that gives them back what they get.
+    * An added layer copies the one below it but for what that writes (LLaMA Pro, Wu et al. 2024). Behind a norm of its
+      own a post-LN layer gives back only what is normalised: so the weights of the norm below move into those that read
+      it, and into the norm of the last layer that was added. Depth alone changes nothing.
     * Positions behind the old ones are copies of these, block by block (Longformer, Beltagy et al. 2020, section 5).
 
     Args:
@@ -45,13 +47,44 @@ def grow(
         UsageError: a size would shrink, or the width of an attention head change.
     """
     _refuse_misfits(old, new)
-    grown = {}
-    for name, canvas in fresh.items():
-        origin, is_added = _origin(name, old, new)
-        if origin in small:
-            source = _quiet(origin, small) if is_added else small[origin]
-            grown[name] = _enlarged(name, source.float(), canvas.float(), old, new)
-    return grown
+    deep = _deepened(small, old.num_hidden_layers, new.num_hidden_layers)
+    return {
+        name: _enlarged(name, deep[name].float(), canvas.float(), old, new)
+        for name, canvas in fresh.items()
+        if name in deep
+    }
+
+
+def _deepened(small: Mapping[str, torch.Tensor], old: int, new: int) -> StateDict:
+    """The same function with more layers, which lie evenly spread: each behind the old one that it copies."""
+    origins = [layer * old // new for layer in range(new)]
+    deep = {name: tensor for name, tensor in small.items() if not _LAYER.fullmatch(name)}
+    for layer, origin in enumerate(origins):
+        is_added = layer > 0 and origins[layer - 1] == origin
+        is_last = layer + 1 == new or origins[layer + 1] != origin
+        prefix = f"encoder.layers.{origin}."
+        parts = {name.removeprefix(prefix): tensor for name, tensor in small.items() if name.startswith(prefix)}
+        made = (_silent(parts) if is_added else dict(parts)) | (_plain("norm", parts) if not is_last else {})
+        deep |= {f"encoder.layers.{layer}.{part}": tensor for part, tensor in made.items()}
+    return deep
+
+
+def _silent(parts: Mapping[str, torch.Tensor]) -> StateDict:
+    """A copy of a layer that writes nothing and reads normalised states, where the layer read those behind its norm."""
+    made = dict(parts) | _plain("attention_norm", parts)
+    weight, bias = parts["norm.weight"].float(), parts["norm.bias"].float()
+    for name in _READERS:
+        matrix = parts[f"{name}.weight"].float()
+        made |= {f"{name}.weight": matrix * weight, f"{name}.bias": parts[f"{name}.bias"].float() + matrix @ bias}
+    for name in ("attention_out", "down"):
+        made |= {f"{name}.{kind}": torch.zeros_like(parts[f"{name}.{kind}"]) for kind in ("weight", "bias")}
+    return made
+
+
+def _plain(norm: str, parts: Mapping[str, torch.Tensor]) -> StateDict:
+    """A norm that normalises and does no more."""
+    weight, bias = f"{norm}.weight", f"{norm}.bias"
+    return {weight: torch.ones_like(parts[weight]), bias: torch.zeros_like(parts[bias])}
 
 
 def _enlarged(
@@ -65,9 +98,11 @@ def _enlarged(
     if name in _TRANSFORM:
         return _placed(source[copies], torch.zeros_like(canvas))
     if name.endswith("norm.weight"):
-        is_within = name.startswith("encoder.layers.")
-        scale = (old.hidden_size / new.hidden_size) ** 0.5 if is_within else 1.0
-        return _placed(source * scale, canvas if is_within else torch.zeros_like(canvas))
+        if not name.startswith("encoder.layers."):
+            return _placed(source, torch.zeros_like(canvas))
+        scaled = source * (old.hidden_size / new.hidden_size) ** 0.5
+        # as large as the old ones: with larger ones gradients grow from layer to layer on their way down
+        return _placed(scaled, torch.full_like(canvas, float(scaled.mean())))
     if ".qkv." in name:  # three matrices, one below the other
         return torch.cat([_placed(*pair) for pair in zip(source.chunk(3), canvas.chunk(3), strict=True)])
     return _placed(source, torch.zeros_like(canvas) if name.endswith(_WRITERS) else canvas)
@@ -92,39 +127,20 @@ def _old_positions(old: EncoderConfig, new: EncoderConfig) -> torch.Tensor:
     return torch.cat([torch.arange(offset), offset + torch.arange(new.max_length) % old.max_length])
 
 
-def _origin(name: str, old: EncoderConfig, new: EncoderConfig) -> tuple[str, bool]:
-    """The name of the tensor that this one comes from, and whether its layer is added; new layers lie evenly spread."""
-    found = _LAYER.fullmatch(name)
-    if not found:
-        return name, False
-    layer = int(found[1])
-    below, here = ((at * old.num_hidden_layers) // new.num_hidden_layers for at in (layer - 1, layer))
-    return f"encoder.layers.{here}.{found[2]}", below == here
-
-
-def _quiet(origin: str, small: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """A tensor of a layer that gives back what it gets: it writes zeros, and its norms undo their own division."""
-    source = small[origin]
-    layer, _, part = origin.rpartition("layers.")[2].partition(".")
-    if part.startswith(("attention_out.", "down.")):
-        return torch.zeros_like(source)
-    if "norm." not in part:
-        return source
-    weight, bias = (small[f"encoder.layers.{layer}.norm.{kind}"].float() for kind in ("weight", "bias"))
-    size = (weight.square().mean() + bias.var()).sqrt() if part.endswith("weight") else bias.mean()
-    return size.expand_as(source)
-
-
 def _refuse_misfits(old: EncoderConfig, new: EncoderConfig) -> None:
-    sizes = [(name, getattr(old, name), getattr(new, name)) for name in SIZES]
-    heads = [config.hidden_size // config.num_attention_heads for config in (old, new)]
-    faults = [f"{name} {after}, the model has {before}" for name, before, after in sizes if after < before]
-    if heads[0] != heads[1]:
-        faults.append(f"attention heads of width {heads[1]}, the model's have {heads[0]}")
+    faults = [
+        f"{name} {getattr(new, name)} is below the model's {getattr(old, name)}"
+        for name in SIZES
+        if getattr(new, name) < getattr(old, name)
+    ]
+    width = old.hidden_size // old.num_attention_heads
+    if not faults and new.hidden_size != width * new.num_attention_heads:
+        faults.append(f"num_attention_heads {new.num_attention_heads} where heads as wide as the model's need "
+                      f"{new.hidden_size / width:g} of hidden_size {new.hidden_size}")  # fmt: skip
     if faults:
         raise UsageError(
             "cannot-grow",
-            f"a network grows in its sizes, and keeps the width of its heads: {'; '.join(faults)}",
+            f"a network can only grow, and its heads stay as wide as they are: {'; '.join(faults)}",
             place="[model]",
-            remedy="ask for larger sizes with hidden_size / num_attention_heads as it is, or leave the shape out",
+            remedy="give larger sizes; or none, with a recipe that has none, such as --recipe continue",
         )

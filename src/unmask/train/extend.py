@@ -1,6 +1,5 @@
 """A published model for a new language or field: more pieces in its tokenizer, a row for each in its tables."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,6 @@ from unmask.errors import UsageError
 from unmask.model.extend import extend_rows
 from unmask.tokenizer.extend import DEFAULT_MAX_BYTES, ExtensionReport, extend, old_ids
 from unmask.train.rewrite import rewrite
-
-log = logging.getLogger("unmask")
 
 
 def extend_model(
@@ -65,8 +62,6 @@ def extend_model(
         tokenizer=tokenizer,
         meta=old.meta | {"extension": _note(report, paths)},
     )
-    if old.unused:
-        log.info("left out, for they belong to no part of this network: %s", ", ".join(old.unused[:5]))
     rewrite(output, new, source=model, section=_section(report))
     return report
 

@@ -114,9 +114,13 @@ def read_job(
         raise UsageError(
             "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
         )
-    inputs = {"file": storage.digest(file), "model": _fingerprint(folder), "task": task}
+    inputs = {
+        "file": storage.digest(file),
+        "model": RANDOM if folder is None else storage.weights_digest(folder),
+        "task": task,
+    }
     inputs |= {"dev": storage.digest(dev)} if dev else {}
-    job = replace(job, start=start, origin=folder.resolve().name if folder is not None else RANDOM, inputs=inputs)
+    job = replace(job, start=start, origin=storage.told_name(folder) if folder is not None else RANDOM, inputs=inputs)
     job = _understood(job, settings) if _kept(job) else job
     if rejects is not None:
         job = _understood(replace(job, train=filled_rows(table, _filled(job), rejects)), settings)
@@ -231,13 +235,6 @@ def _folder(model: Path | str | None, job: Job, asked: FinetuneSettings) -> Path
         name, LANGUAGES[name], RANDOM,
     )  # fmt: skip
     return find_model(name)
-
-
-def _fingerprint(model: Path | None) -> str:
-    """Hash of a model folder's weights; `random` without a folder."""
-    if model is None:
-        return "random"
-    return "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
 
 
 def _usual_lr(start: Model | None) -> float:

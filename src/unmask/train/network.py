@@ -22,6 +22,7 @@ from unmask.train.settings import ModelSettings, PretrainSettings
 
 log = logging.getLogger("unmask")
 
+_SHAPE = (*SIZES, "hidden_dropout_prob", "initializer_range")
 _TYPES = "encoder.embeddings.token_type.weight"
 
 
@@ -67,16 +68,22 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
         config = config.model_copy(update={"type_vocab_size": 2})
     task = kind(config, tokenizer, MaskedLMSettings(masking=settings.masking, z_loss=settings.z_loss))
     task.init_weights(settings.seed)
-    if start is not None:
+    if start is not None and folder is not None:
         task.encoder.set_attention_dropout(settings.model.attention_probs_dropout_prob)
         types = start.state_dict[_TYPES]
         start.state_dict[_TYPES] = types[torch.arange(config.type_vocab_size).clamp(max=len(types) - 1)].clone()
-        if _shape(config) != _shape(start.config):
-            log.info("%s grows to %s", _shape(start.config), _shape(config))
+        if any(getattr(config, name) != getattr(start.config, name) for name in SIZES):
             start.state_dict.update(grow(start.state_dict, task.state_dict(), old=start.config, new=config))
+            log.info("%s grows from %s to %s", storage.told_name(folder), _shape(start.config), _shape(config))
         fresh = task.load_weights(start)
         log.info("going on from %s; new, with random values: %s", folder, ", ".join(fresh) or "nothing")
     return task
+
+
+def as_built(settings: PretrainSettings, config: EncoderConfig) -> PretrainSettings:
+    """The settings with the sizes that the network has, so that those of the run make the same one again."""
+    shape = settings.model.model_copy(update={name: getattr(config, name) for name in _SHAPE})
+    return settings.model_copy(update={"model": shape})
 
 
 def _random_config(tokenizer: Tokenizer, settings: PretrainSettings) -> EncoderConfig:
@@ -91,14 +98,19 @@ def _random_config(tokenizer: Tokenizer, settings: PretrainSettings) -> EncoderC
 
 
 def _grown_config(config: EncoderConfig, asked: ModelSettings) -> EncoderConfig:
-    """The folder's, with the sizes and the dropout that the settings give."""
-    given = {name: getattr(asked, name) for name in (*SIZES, "hidden_dropout_prob") if name in asked.model_fields_set}
-    return resolve(EncoderConfig, config.model_dump(), given, place="[model]")
+    """The folder's, with what the settings give; a new width alone means more heads, as wide as before."""
+    given = {name: getattr(asked, name) for name in _SHAPE if name in asked.model_fields_set}
+    width = config.hidden_size // config.num_attention_heads
+    heads = {"num_attention_heads": max(1, given.get("hidden_size", config.hidden_size) // width)}
+    return resolve(EncoderConfig, config.model_dump(), heads, given, place="[model]")
 
 
 def _shape(config: EncoderConfig) -> str:
     depth, width = config.num_hidden_layers, config.hidden_size
-    return f"{depth} x {width} with {config.intermediate_size} units and {config.max_length} places"
+    return (
+        f"{depth} x {width} with {config.num_attention_heads} heads, {config.intermediate_size} units and "
+        f"{config.max_length} places"
+    )
 
 
 def _load(folder: Path, tokenizer: Tokenizer, settings: PretrainSettings) -> Model:
@@ -110,13 +122,15 @@ def _load(folder: Path, tokenizer: Tokenizer, settings: PretrainSettings) -> Mod
             place=folder,
             remedy=f"build the corpus with --tokenizer {folder}; to add pieces first: unmask tokenizer extend",
         )
-    max_length = _grown_config(start.config, settings.model).max_length
-    if settings.places > max_length:
+    asked = settings.model
+    places = asked.max_length if "max_length" in asked.model_fields_set else start.config.max_length
+    if settings.places > max(places, start.config.max_length):
         raise UsageError(
             "block-length",
-            f"the model takes {max_length} tokens",
+            f"the model takes {max(places, start.config.max_length)} tokens",
             place="--block-length" + " and --max-shift" * bool(settings.max_shift),
             value=settings.places,
+            remedy=f"shorter blocks; or let the model grow: --model.max-length {settings.places}",
         )
     if start.missing:
         log.warning("%s lacks parts of its head, which begin at random: %s", folder, ", ".join(start.missing))

@@ -22,7 +22,7 @@ from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
 from unmask.train.flops import peak_flops
-from unmask.train.network import CorpusCheck, build_network, load_corpora
+from unmask.train.network import CorpusCheck, as_built, build_network, load_corpora
 from unmask.train.progress import Progress
 from unmask.train.report import write_report
 from unmask.train.run import Run
@@ -61,7 +61,7 @@ def pretrain(
         corpora: written by `unmask corpus build`, all with the same tokenizer.
         output: the run folder.
         settings: resolved settings.
-        model: folder to start from; by default random weights.
+        model: folder to start from, which grows to larger sizes in the settings; by default random weights.
 
     Raises:
         ArtefactError: corpus, model or checkpoints are missing or corrupt; nothing starts anew in silence.
@@ -71,9 +71,12 @@ def pretrain(
     with ranks(settings.machine.strategy) as group:
         opened, tokenizer = load_corpora(corpora)
         task = build_network(tokenizer, settings, model)
+        settings = as_built(settings, task.config)
         inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
+        sources = {f"corpus {corpus.folder.resolve().name}": corpus.fingerprint for corpus in opened}
         if model is not None:
-            inputs["model"] = "-".join(storage.digest(path) for path in sorted(model.glob("*.safetensors")))
+            inputs["model"] = storage.weights_digest(model)
+            sources[f"weights of {storage.told_name(model)}"] = inputs["model"]
         with Run.open(
             output,
             settings,
@@ -84,7 +87,7 @@ def pretrain(
             ranks=group,
         ) as run:
             if not run.is_finished:
-                _Pretraining(run, opened, task, settings, group).train()
+                _Pretraining(run, opened, task, settings, sources, group).train()
             else:
                 log.info("this run is finished: %s", run.model)
             group.barrier()
@@ -132,9 +135,16 @@ class _Pretraining:
     """One run: what stays the same from its start to its end."""
 
     def __init__(
-        self, run: Run, corpora: Sequence[Corpus], task: MaskedLM, settings: PretrainSettings, group: Ranks
+        self,
+        run: Run,
+        corpora: Sequence[Corpus],
+        task: MaskedLM,
+        settings: PretrainSettings,
+        sources: dict[str, str],
+        group: Ranks,
     ) -> None:
         self.run = run
+        self.sources = sources
         self.group = group
         self.settings = settings
         self.corpora = corpora
@@ -230,10 +240,7 @@ class _Pretraining:
             kept.load_state_dict({name: weights[name] for name in kept.state_dict()})
             self.run.log("final", step=self.trainer.step, scores=scores)
             write_report(self.run, "Pre-training", scores)
-            write_model(self.run, kept, self.settings, self._sources())
-
-    def _sources(self) -> dict[str, str]:
-        return {f"corpus {corpus.folder.resolve().name}": corpus.fingerprint for corpus in self.corpora}
+            write_model(self.run, kept, self.settings, self.sources)
 
 
 def _checkpoint_bytes(trainer: Trainer) -> int:

@@ -1,5 +1,8 @@
 """A model folder that was made from others without training."""
 
+import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from unmask.certify import without_precisions
@@ -7,20 +10,26 @@ from unmask.checkpoint import Model, save_model
 from unmask.golden import make_golden
 from unmask.predict import build_task
 
+log = logging.getLogger("unmask")
+
+_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+
 
 def rewrite(output: Path, model: Model, *, source: Path, section: str) -> None:
     """Write changed weights as a whole model folder, with a certificate of its own.
 
     Args:
         output: the new folder; it must not exist.
-        model: what it holds. The precisions that its weights were certified for are left out, for they are others now.
-        source: folder whose card it goes on with.
+        model: what it holds, and in which number format it is written. The precisions that its weights were certified
+            for are left out, for they are others now.
+        source: folder that it comes from, whose card goes on.
         section: of the card, in Markdown, with its heading: what was done.
     """
+    if model.unused:
+        log.info("left out, for they belong to no part of this network: %s", ", ".join(model.unused[:5]))
+    model = replace(model, state_dict={name: one.to(model.dtype).float() for name, one in model.state_dict.items()})
     is_for_a_task = model.head is not None or "task" in model.meta
-    task = build_task(model, place=output) if is_for_a_task else None
-    readme = source / "README.md"
-    card = readme.read_text("utf-8", errors="replace").rstrip() if readme.is_file() else f"# {source.resolve().name}"
+    task = build_task(model, place=source) if is_for_a_task else None
     save_model(
         output,
         config=model.config,
@@ -29,8 +38,22 @@ def rewrite(output: Path, model: Model, *, source: Path, section: str) -> None:
         head=model.head,
         labels=model.labels,
         meta={name: value for name, value in model.meta.items() if name != "engine"},
-        card="\n".join([without_precisions(card), "", section, ""]),
+        card="\n".join([_card(source, output), "", section, ""]),
         golden=None if task is None else make_golden(task),
         problem_type=model.problem_type,
+        dtype=model.dtype,
         files=None if task is None else task.files,
     )
+
+
+def _card(source: Path, output: Path) -> str:
+    """The source's card under the new name."""
+    readme, name = source / "README.md", output.resolve().name
+    if not readme.is_file():
+        return f"# {name}"
+    old = without_precisions(readme.read_text("utf-8", errors="replace").rstrip())
+    title = _TITLE.search(old)
+    if title is None:
+        return f"# {name}\n\n{old}".rstrip()
+    renamed = old[: title.start()] + f"# {name}" + old[title.end() :]
+    return renamed.replace(f'Predictor.load("{title[1]}")', f'Predictor.load("{name}")')

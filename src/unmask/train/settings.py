@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ModelSettings(Settings):
-    """Shape of a network that starts from random weights."""
+    """Shape of a network from random weights; where it is given, pre-training grows that of --model to it."""
 
     num_hidden_layers: Count = 4
     """Transformer layers."""

@@ -100,6 +100,30 @@ def test_logits_stay_where_means_are_0(sizes: dict[str, Any]) -> None:
         assert (fresh() - expected).abs().max() > 1
 
 
+def test_depth_alone_changes_nothing_whatever_the_norms_are() -> None:
+    small = trained()
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for name, weight in small.named_parameters():
+            if "norm." in name:
+                weight.add_(torch.empty_like(weight).normal_(0, 0.3, generator=generator))
+    for depth in (3, 4, 9):
+        network, _ = grown(small, num_hidden_layers=depth)
+        with torch.no_grad():
+            torch.testing.assert_close(network(), small(), rtol=0, atol=1e-4)
+
+
+def test_gradients_do_not_grow_with_the_network() -> None:
+    small = trained()
+    network, _ = grown(small, num_hidden_layers=12, hidden_size=384, num_attention_heads=24, intermediate_size=768)
+
+    def norm(one: Network) -> float:
+        nn.functional.cross_entropy(one(), IDS.roll(1)).backward()
+        return float(torch.stack([weight.grad.norm() for weight in one.parameters() if weight.grad is not None]).norm())
+
+    assert norm(network) < 4 * norm(small)
+
+
 def test_other_widths_change_little_where_the_copies_are_a_sample() -> None:
     small = trained()
     network, _ = grown(small, hidden_size=192, num_attention_heads=12)
@@ -136,10 +160,11 @@ def test_all_that_is_new_learns() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"num_hidden_layers": 1}, "num_hidden_layers 1, the model has 2"),
-        ({"hidden_size": 64, "num_attention_heads": 4}, "hidden_size 64, the model has 128"),
-        ({"max_length": 8}, "max_length 8, the model has 12"),
-        ({"hidden_size": 256}, "attention heads of width 32, the model's have 16"),
+        ({"num_hidden_layers": 1}, "num_hidden_layers 1 is below the model's 2"),
+        ({"hidden_size": 64, "num_attention_heads": 4}, "hidden_size 64 is below the model's 128"),
+        ({"max_length": 8}, "max_length 8 is below the model's 12"),
+        ({"hidden_size": 256}, "num_attention_heads 8 where heads as wide as the model's need 16 of hidden_size 256"),
+        ({"num_attention_heads": 16}, "num_attention_heads 16 where .* need 8"),
     ],
 )
 def test_what_cannot_grow_is_refused(sizes: dict[str, Any], message: str) -> None:

@@ -56,7 +56,7 @@ def test_the_folder_opens_and_is_certified(extended: Path) -> None:
     assert new.meta["extension"]["pieces"] == 20
     assert new.meta["extension"]["fertility_after"] < new.meta["extension"]["fertility_before"]
     card = (extended / "README.md").read_text()
-    assert card.startswith("# Old card\n\n## Added pieces")
+    assert card.startswith("# new\n\n## Added pieces")
     assert "20 new pieces" in card
 
 
