@@ -428,7 +428,7 @@ class Seq2Seq(Task):
             banned_ids=(*tokenizer.special_ids.tolist(), *range(tokenizer.vocab_size, self.config.vocab_size)),
         )
         decoding = self.head.start(source, layout, settings.num_beams)
-        return beam_search(decoding, layout.num_texts, rules, source.device)
+        return beam_search(decoding, layout.num_texts, rules)
 
 
 def _beginning(row: Row, column: str) -> str:
