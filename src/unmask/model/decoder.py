@@ -79,6 +79,11 @@ class Decoder(TaskHead):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(num_layers))
         self.lm = MaskedLMHead(config, used.word)
 
+    @property
+    def used_embeddings(self) -> Embeddings:
+        """Of the targets: its own, or the encoder's."""
+        return self._used[0]
+
     def forward(
         self,
         source: Tensor,
@@ -112,7 +117,7 @@ class Decoder(TaskHead):
         rate = attention_dropout if self.training else 0.0
         with torch.autocast(source.device.type, enabled=False):
             dropper = Dropper() if self.training and source.device.type == "cpu" else None
-            hidden = self._used[0](target_ids, position_ids, None).to(source.dtype)
+            hidden = self.used_embeddings(target_ids, position_ids, None).to(source.dtype)
             hidden = dropout(hidden, self.config.hidden_dropout_prob if self.training else 0.0, dropper)
             attend = partial(pairing.attend, num_heads=self.config.num_attention_heads, rate=rate)
             for layer in self._layers:
@@ -133,7 +138,7 @@ class Decoder(TaskHead):
     def embed(self, target_ids: Tensor, position: int) -> Tensor:
         """(N,) ids that all stand at the same place of their targets, from 0, to (N, D) fp32."""
         places = torch.full_like(target_ids, position + self.config.position_offset)
-        embedded: Tensor = self._used[0](target_ids, places, None)
+        embedded: Tensor = self.used_embeddings(target_ids, places, None)
         return embedded
 
     def take_over(self, encoder: Encoder) -> list[str]:

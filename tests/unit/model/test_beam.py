@@ -163,17 +163,18 @@ def test_no_text_where_the_rules_allow_none(kind: str) -> None:
     assert search([0, 1], 4, of, kind) == [[], []]
 
 
-def test_both_find_the_same_best_continuations() -> None:
+@pytest.mark.parametrize(("num_ids", "count"), [(50, 8), (50, 10_000), (1000, 8), (4 * 64 * 9, 20), (7, 20)])
+@pytest.mark.parametrize("only", [None, END])
+def test_both_find_the_same_best_continuations(num_ids: int, count: int, only: int | None) -> None:
     generator = np.random.default_rng(0)
-    said = generator.normal(0, 3, (12, 50)).astype(np.float32)
+    said = generator.normal(0, 3, (12, num_ids)).astype(np.float32)
     scores = generator.normal(-5, 2, (3, 4)).astype(np.float32)
     scores[1, 2] = -np.inf
-    pairs = (np.array([0, 0, 7]), np.array([3, 4, 5]))
-    for only, count in ((None, 8), (END, 8), (None, 10_000)):
-        ask = Ask(np.arange(12), scores, count, only, np.array([0, 9]), *pairs)
-        ours, theirs = (BEST[name](torch.from_numpy(said.copy()), ask) for name in sorted(BEST))
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
-        finite = ours.scores > -np.inf
-        assert finite.sum(1).tolist() == ([4, 3, 4] if only == END else [8] * 3 if count == 8 else [190, 143, 192])
-        for one, other in ((ours.parents, theirs.parents), (ours.ids, theirs.ids)):
-            np.testing.assert_array_equal(one[finite], other[finite])
+    ask = Ask(np.arange(12), scores, count, only, np.array([0, 6]), np.array([0, 0, 7]), np.array([3, 4, 5]))
+    ours, theirs = (BEST[name](torch.from_numpy(said.copy()), ask) for name in sorted(BEST))
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
+    finite = ours.scores > -np.inf
+    all_of = [4 * (num_ids - 2) - 2, 3 * (num_ids - 2) - 1, 4 * (num_ids - 2)]
+    assert finite.sum(1).tolist() == [min(count, one) for one in ([4, 3, 4] if only == END else all_of)]
+    for one, other in ((ours.parents, theirs.parents), (ours.ids, theirs.ids)):
+        np.testing.assert_array_equal(one[finite], other[finite])

@@ -17,8 +17,9 @@ from unmask.golden import make_golden, verify
 from unmask.model.beam import Found
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
-from unmask.tasks.seq2seq import Said, Seq2Seq, Seq2SeqSettings, TextPrediction
+from unmask.tasks.seq2seq import Seq2Seq
 from unmask.tasks.text_columns import find_texts
+from unmask.tasks.text_reader import Said, Seq2SeqSettings, TextPrediction
 from unmask.tokenizer.load import Tokenizer
 from unmask.train.finetune import finetune
 from unmask.train.fit import Trainer
