@@ -24,6 +24,7 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 from unmask.cli import main
 from unmask.compress import export as exporting
 from unmask.compress.export import export
+from unmask.engine.onnx_decoder import PRODUCTS
 from unmask.engine.onnx_heads import task_graph
 from unmask.light import LightPredictor
 
@@ -125,6 +126,28 @@ def test_int8_is_measured_on_dev_rows(tmp_path: Path) -> None:
     note = json.loads((tmp_path / "out" / "unmask.json").read_text())
     assert note["meta"]["engine"]["int8"]["metric"] == "accuracy"
     assert "accuracy" in str(made)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_decoder_that_loses_too_much_in_int8_stays_in_float32(
+    loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts that the graph itself writes decide."""
+    task = tiny.seq2seq(num_decoder_layers=1).eval()
+    asked: list[float] = []
+    monkeypatch.setattr(exporting, "drop_of", lambda *scores, **_: asked.append(scores) or 0.6 * loses)
+    made = export(task, tmp_path / "out", precision="int8", dev=dev_rows(task))
+    assert made.certificate is not None
+    decoder = {f"decoder.0.{name}": "float32" for name in PRODUCTS}
+    assert made.certificate.keep == (decoder if loses else {})
+    assert made.size_bytes == len(task_graph(task, "int8", keep=made.certificate.keep))
+    light = LightPredictor.load(tmp_path / "out", threads=1)
+    rows = dev_rows(task).rows
+    (scores,) = asked
+    if not loses:
+        assert scores[1] == task.score(light.predict_rows(rows), rows)["chrf"]
+    steps = [len(task_graph(task, "int8", keep=dict([one]))) for one in decoder.items()]
+    assert min(steps) > len(task_graph(task, "int8")), "each of these products is in int8"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
