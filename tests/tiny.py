@@ -18,11 +18,12 @@ from unmask.tasks.masked_lm import MaskedLM
 from unmask.tasks.multiple_choice import MultipleChoice
 from unmask.tasks.number_reader import RegressionSettings
 from unmask.tasks.regression import Regression
-from unmask.tasks.seq2seq import Seq2Seq, Seq2SeqSettings
+from unmask.tasks.seq2seq import Seq2Seq
 from unmask.tasks.span_qa import SpanQA
 from unmask.tasks.span_reader import SpanQASettings
 from unmask.tasks.tag_reader import TaggingSettings
 from unmask.tasks.tagging import Tagging
+from unmask.tasks.text_reader import Seq2SeqSettings
 from unmask.tasks.vector_reader import EmbeddingSettings
 from unmask.tasks.zero_reader import ZeroShotSettings
 from unmask.tasks.zero_shot import ZeroShot

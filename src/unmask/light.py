@@ -23,6 +23,7 @@ from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Place, Row, row_number, row_of
 from unmask.tasks.span_reader import SpanQASettings, SpanReader
 from unmask.tasks.tag_reader import TaggingSettings, TagReader
+from unmask.tasks.text_reader import Seq2SeqSettings, TextReader
 from unmask.tasks.vector_reader import EmbeddingSettings, VectorReader
 from unmask.tasks.zero_reader import ZeroReader, ZeroShotSettings
 from unmask.tokenizer.load import Tokenizer
@@ -37,11 +38,12 @@ READERS: dict[str, tuple[type[Reader], type]] = {
     "masked_lm": (MaskReader, MaskedLMSettings),
     "multiple_choice": (ChoiceReader, MultipleChoiceSettings),
     "regression": (NumberReader, RegressionSettings),
+    "seq2seq": (TextReader, Seq2SeqSettings),
     "span_qa": (SpanReader, SpanQASettings),
     "tagging": (TagReader, TaggingSettings),
     "zero_shot": (ZeroReader, ZeroShotSettings),
 }
-"""Of each task that can be exported."""
+"""Of each task."""
 
 
 _NOTED = 32
@@ -120,8 +122,7 @@ class LightPredictor:
     def numbers(self, row: Row) -> np.ndarray:
         """What the network says about a row, for comparing it with another machine's: logits, end to end, float32."""
         features = self.reader.encode([row])
-        (logits,) = self._runner(_padded(features))
-        return self.reader.numbers(logits, features)
+        return self.reader.numbers(self.reader.logits(self._runner, features), features)
 
     def note(self, row: Row) -> list[float]:
         """The first of those numbers."""
@@ -134,29 +135,10 @@ class LightPredictor:
         lengths = np.array([len(one) for one in features], dtype=np.int64)
         for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
             together = [features[index] for index in chosen]
-            (logits,) = self._runner(_padded(together))
-            for index, part in zip(chosen, self.reader.parts(logits, together), strict=True):
+            for index, part in zip(chosen, self.reader.answer(self._runner, together), strict=True):
                 parts[index] = part
         ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
         return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
-
-
-def _padded(features: Sequence[Features]) -> dict[str, np.ndarray]:
-    """What the graph reads, (B, S) int64 each; padding is 0, which the mask hides. `needed` are rows of B * S, (N,)."""
-    lengths = np.array([len(one) for one in features])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids, types = np.zeros((2, *mask.shape), np.int64)
-    ids[mask] = np.concatenate([one.input_ids for one in features])
-    if features[0].token_type_ids is not None:
-        types[mask] = np.concatenate([one.token_type_ids for one in features if one.token_type_ids is not None])
-    starts = np.arange(len(features)) * mask.shape[1]
-    needed = [one.targets[0] + start for one, start in zip(features, starts, strict=True) if one.targets is not None]
-    return {
-        "input_ids": ids,
-        "attention_mask": mask.astype(np.int64),
-        "token_type_ids": types,
-        "needed": np.concatenate(needed or [np.zeros(0, np.int64)]),
-    }
 
 
 def _cores() -> int:

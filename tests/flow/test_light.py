@@ -17,9 +17,12 @@ from unmask.data.rows import Table
 from unmask.errors import ArtefactError, DataError
 from unmask.golden import verify
 from unmask.predict import Predictor
+from unmask.tasks import TASKS
 from unmask.tasks.base import Task
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
+from unmask.tasks.seq2seq import Seq2Seq
+from unmask.tasks.text_reader import Seq2SeqSettings
 
 pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
@@ -64,6 +67,20 @@ def chained() -> Task:
     return task
 
 
+def writer(shape: dict[str, Any] | None = None, **settings: Any) -> Seq2Seq:
+    """A writer whose biases and norms matter too, and whose texts hang on their sources."""
+    known = {"text_column": "text", "max_target_length": 12, "num_candidates": 4, "no_repeat_ngram": 1} | settings
+    config = tiny.config(initializer_range=0.3, **(shape or {}))
+    task = Seq2Seq(config, tiny.tokenizer(), Seq2SeqSettings.model_validate(known))
+    task.init_weights(0)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in task.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    for layer in task.head.layers:
+        layer.cross_out.weight.data *= 4
+    return task
+
+
 def dev_rows() -> Table:
     rows = tiny.rows_of(tiny.classifier())
     return Table(rows=rows, columns=tuple(rows[0]), path=Path("dev.csv"), lines=list(range(2, 2 + len(rows))))
@@ -78,6 +95,7 @@ CHOICES = [
     {"text": "A _ film", "choices": "fine|dull|long", "context": LONG},
 ]
 MASKS = [{"text": text} for text in ("<mask> film", f"A {LONG[:30]} <mask> and <mask>.", "naïve <mask>")]
+BERT = {"family": "bert", "type_vocab_size": 2, "pad_token_id": 0}
 CASES: dict[str, tuple[Task, list[dict[str, Any]]]] = {
     "one label": (tiny.classifier(), TEXTS),
     "temperature": (classifier(temperature=0.3, top_k=1), TEXTS),
@@ -93,8 +111,22 @@ CASES: dict[str, tuple[Task, list[dict[str, Any]]]] = {
     "choices": (tiny.multiple_choice(text_column="text"), CHOICES),
     "classes never seen": (tiny.zero_shot(), TEXTS),
     "masks": (tiny.masked_lm(), MASKS),
+    "texts": (writer(), TEXTS),
+    "texts by an own table": (
+        writer(share_embeddings=False, num_decoder_layers=1, num_beams=1, no_repeat_ngram=0),
+        TEXTS,
+    ),
+    "texts of pairs in bert form": (writer(BERT, pair_column="pair", source_prefix="say: "), PAIRS),
+    "texts by all rules": (
+        writer(min_length=5, no_repeat_ngram=2, length_penalty=0.6, num_beams=3, max_length=20),
+        TEXTS,
+    ),
     "embedding": (tiny.embedder(), [{"text": one["text"]} for one in TEXTS] + PAIRS),
 }
+
+
+def as_json(answers: list[Any]) -> Any:
+    return json.loads(json.dumps([asdict(one) for one in answers]))
 
 
 def same(ours: Any, theirs: Any) -> bool:
@@ -115,9 +147,23 @@ def test_answers_without_torch_are_those_with_it(tmp_path: Path) -> None:
         [sys.executable, "-c", WITHOUT_TORCH], input="\n".join(asked), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert {task.name for task, _ in CASES.values()} == set(TASKS)
     for line, (name, (task, rows)) in zip(done.stdout.splitlines(), CASES.items(), strict=True):
-        wanted = json.loads(json.dumps([asdict(one) for one in Predictor(task).predict_rows(rows)]))
+        wanted = as_json(Predictor(task).predict_rows(rows))
         assert same(json.loads(line), wanted), name
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("texts")])
+def test_a_text_is_written_alike_alone_and_in_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, rows = CASES[name]
+    export(task.eval(), tmp_path / "model")
+    light = LightPredictor.load(tmp_path / "model", threads=1)
+    together = light.predict_rows(rows)
+    assert len({one.text for one in together}) > 1
+    alone = [light.predict_rows([row])[0] for row in rows]
+    monkeypatch.setattr("unmask.tasks.text_reader.MAX_SCORES", 2 * 4 * task.config.vocab_size)
+    for others in (alone, light.predict_rows(rows)):
+        assert same(as_json(others), as_json(together))
 
 
 def test_texts_pairs_and_wrong_numbers_of_them(tmp_path: Path) -> None:
@@ -154,7 +200,7 @@ def test_a_processor_that_int8_overflows_on_is_told(
     assert "can overflow" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["float32", "int8", "masks", "choices"])
+@pytest.mark.parametrize("name", ["float32", "int8", "masks", "choices", "texts"])
 def test_an_exported_folder_is_verified(name: str, tmp_path: Path) -> None:
     task, precision = (CASES[name][0].eval(), "float32") if name in CASES else (classifier(), name)
     export(task, tmp_path / "model", precision=precision, dev=dev_rows() if precision == "int8" else None)

@@ -1,7 +1,8 @@
 """A model as one ONNX file with all that predicts with it, for machines without torch; written only with its proof."""
 
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 
 from unmask import storage
-from unmask.certify import MAX_DROP, Certificate, certify
+from unmask.certify import MAX_DROP, Certificate, certify, drop_of
 from unmask.data.rows import Table
+from unmask.engine.onnx_decoder import PRODUCTS
 from unmask.engine.onnx_graph import weight_levels
 from unmask.engine.onnx_heads import task_graph
 from unmask.engine.onnx_run import Runner
@@ -21,6 +23,9 @@ from unmask.light import CONFIG, FORMAT, GRAPH, NOTE, READERS, LightPredictor
 from unmask.model.crf import CrfHead
 from unmask.tasks.base import Row, Task
 from unmask.tasks.masked_lm import MaskedLM
+from unmask.tasks.seq2seq import Seq2Seq
+
+log = logging.getLogger("unmask")
 
 MIN_COSINE = {"float32": 0.999999, "int8": 0.99}
 """Of all logits of the certified texts; in float32 none may differ by more than a certificate allows either."""
@@ -67,7 +72,7 @@ def export(
     Args:
         task: float32 weights, with the encoder of training.
         output: must not exist.
-        precision: of the encoder's products: float32 or int8.
+        precision: of the products: float32 or int8; those of heads stay float32, those of a decoder do not.
         dev: labelled rows that the model has not learned from, which int8 needs, to measure what it costs; products
             that cost too much are kept in float32.
         max_drop: most points of the main metric that may be lost on them.
@@ -121,6 +126,8 @@ def _gate(task: Task, dev: Table | None, precision: str, max_drop: float, thread
             remedy="give such rows, with --dev FILE; or take --precision float32",
         )
     (found,) = certify(task, dev, [precision], max_drop=max_drop, engine="onnx", threads=threads)
+    if found.is_passed and isinstance(task, Seq2Seq):
+        found = _written(task, dev, found, threads)
     if not found.is_passed:
         raise NumericError(
             "too-inexact",
@@ -131,6 +138,24 @@ def _gate(task: Task, dev: Table | None, precision: str, max_drop: float, thread
             remedy="allow more with --max-drop, or take --precision float32",
         )
     return found
+
+
+def _written(task: Seq2Seq, dev: Table, found: Certificate, threads: int) -> Certificate:
+    """The certificate of the decoder too, which `certify` leaves in float32: the graph itself writes the dev texts.
+
+    Where it loses too much, the decoder's products stay in float32, and what was found of the encoder alone holds.
+    """
+    content = task_graph(task, found.precision, keep=dict(found.keep))
+    rows = dev.rows[: task.settings.dev_texts]
+    answers = LightPredictor(task.reader, Runner(content, threads)).predict_rows(rows, place=dev.place)
+    score = float(task.score(answers, rows)[found.metric])
+    drop = drop_of(found.exact_score, score, higher_is_better=task.higher_is_better)
+    both = replace(found, score=score, drop=drop, agreement=None)
+    if both.is_passed:
+        return both
+    log.info("%s; the decoder stays in float32", both)
+    names = [f"decoder.{at}.{name}" for at in range(len(task.head.layers)) for name in PRODUCTS]
+    return replace(found, keep={**found.keep, **dict.fromkeys(names, "float32")})
 
 
 def _compare(task: Task, light: LightPredictor, rows: list[Row]) -> tuple[float, float]:

@@ -73,3 +73,25 @@ def sorted_batches(lengths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:
         batches.append(order[start : start + size])
         start += size
     return batches
+
+
+def padded(features: Seq[Features]) -> dict[str, np.ndarray]:
+    """What an exported graph reads of a batch, by name: int64, padding 0, which the mask hides.
+
+    Returns:
+        `input_ids`, `attention_mask` and `token_type_ids`, (B, S); `needed`, the targets' rows of B * S, (N,).
+    """
+    lengths = np.array([len(one) for one in features])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids, types = np.zeros((2, *mask.shape), np.int64)
+    ids[mask] = np.concatenate([one.input_ids for one in features])
+    if features[0].token_type_ids is not None:
+        types[mask] = np.concatenate([one.token_type_ids for one in features if one.token_type_ids is not None])
+    starts = np.arange(len(features)) * mask.shape[1]
+    needed = [one.targets[0] + start for one, start in zip(features, starts, strict=True) if one.targets is not None]
+    return {
+        "input_ids": ids,
+        "attention_mask": mask.astype(np.int64),
+        "token_type_ids": types,
+        "needed": np.concatenate(needed or [np.zeros(0, np.int64)]),
+    }

@@ -4,7 +4,8 @@ B texts, S padded length, T = B * S rows, N needed rows, D width. All but attent
 int8 numbers can have a scale a row: no answer depends on its neighbours in the batch.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from unmask.engine import onnx_size
 from unmask.engine.onnx_run import missing_extra, saturates
 from unmask.errors import ResourceError
 from unmask.model.encoder import Encoder, Layer
+from unmask.model.heads import MaskedLMHead
 from unmask.model.layers import LayerNorm
 
 try:
@@ -30,7 +32,9 @@ Needed = Literal["all", "first", "given"]
 _LEVELS = 127
 _ZERO = 128  # what stands for 0 among unsigned activations
 _LEAST = 1e-30
-_HIDDEN = float(np.finfo(np.float32).min)
+HIDDEN = float(np.finfo(np.float32).min)
+Output = tuple[str, Sequence[str | int]]
+"""The name of a node's output, and its axes."""
 
 
 @dataclass
@@ -40,20 +44,23 @@ class Graph:
     Args:
         width: D.
         eps: of every LayerNorm.
-        inputs: names of the graph's inputs and their axes.
+        inputs: names of the graph's inputs and their axes; int64, but for those in `floats`.
         levels: greatest weight of int8 products: 127, or 63 for processors whose int8 products overflow.
     """
 
     width: int
     eps: float
-    inputs: Mapping[str, Sequence[str]]
+    inputs: dict[str, Sequence[str | int]]
     levels: int = _LEVELS
+    floats: set[str] = field(default_factory=set)
     nodes: list[Any] = field(default_factory=list)
+    numbered: Iterator[int] = field(default_factory=itertools.count)
     weights: dict[str, Any] = field(default_factory=dict)
 
     def node(self, kind: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
         """Add a node; gives the name of its output, or the names of several."""
-        names = [f"{kind}_{len(self.nodes)}_{at}" for at in range(outputs)]
+        number = next(self.numbered)
+        names = [f"{kind}_{number}_{at}" for at in range(outputs)]
         self.nodes.append(onnx.helper.make_node(kind, inputs, names, names[0], domain=domain, **attributes))
         return names[0] if outputs == 1 else names
 
@@ -99,6 +106,25 @@ class Graph:
         given = (levels, self.weight(values), one, self.weight(scale), zero)
         return str(self.node("Mul", self.node("MatMulIntegerToFloat", *given, domain=FUSED), scales))
 
+    def pieces(self, hidden: str, head: MaskedLMHead, table: torch.Tensor, name: str) -> str:
+        """Hidden states (N, D) to the logits of all pieces (N, V); the word table stands in the graph as `name`."""
+        hidden = self.node("MatMul", hidden, self.weight(head.dense.weight.t()))
+        hidden = self.node("BiasGelu", hidden, self.weight(head.dense.bias), domain=FUSED)
+        given = (self.weight(head.norm.weight), self.weight(head.norm.bias))
+        hidden = self.node("LayerNormalization", hidden, *given, epsilon=head.norm.eps)
+        return str(self.node("Gemm", hidden, self.weight(table, name), self.weight(head.bias), transB=1))
+
+    def mask(self) -> str:
+        """The mask of padding, as attention takes it: (B, S) int32."""
+        return str(self.node("Cast", "attention_mask", to=onnx.TensorProto.INT32))
+
+    def branch(self, name: str, outputs: Sequence[Output]) -> Any:
+        """All nodes so far as a branch of an `If`, taken out of this graph; the weights stay, for all branches."""
+        nodes, self.nodes = self.nodes, []
+        helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+        told = [helper.make_tensor_value_info(inner, kind, axes) for inner, axes in outputs]
+        return helper.make_graph(nodes, name, [], told)
+
     def first_rows(self) -> str:
         """Numbers of the first row of each text, (B,)."""
         shape = self.node("Shape", "input_ids")
@@ -106,7 +132,7 @@ class Graph:
         start = self.weight(np.int64(0), "axis_0")
         return str(self.node("Range", start, self.node("Mul", batch, length), length))
 
-    def model(self, outputs: Mapping[str, tuple[str, Sequence[str | int]]]) -> bytes:
+    def model(self, outputs: Mapping[str, Output]) -> bytes:
         """The finished file; each output has a name, the name of its node's output, and its axes.
 
         Raises:
@@ -126,7 +152,10 @@ class Graph:
         graph = helper.make_graph(
             self.nodes,
             "unmask",
-            [helper.make_tensor_value_info(name, made.INT64, axes) for name, axes in self.inputs.items()],
+            [
+                helper.make_tensor_value_info(name, made.FLOAT if name in self.floats else made.INT64, axes)
+                for name, axes in self.inputs.items()
+            ],
             [helper.make_tensor_value_info(name, made.FLOAT, axes) for name, (_, axes) in outputs.items()],
             list(self.weights.values()),
         )
@@ -199,11 +228,11 @@ def build(
         raise missing_extra("onnx")
     config = encoder.config
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (config.type_vocab_size > 1)
-    inputs: dict[str, Sequence[str]] = dict.fromkeys(names, ("batch", "length"))
+    inputs: dict[str, Sequence[str | int]] = dict.fromkeys(names, ("batch", "length"))
     inputs |= {"needed": ("needed",)} if needed == "given" else {}
     graph = Graph(config.hidden_size, config.layer_norm_eps, inputs, levels=weight_levels())
     places = graph.first_rows() if needed == "first" else "needed" if needed == "given" else None
-    mask = graph.node("Cast", "attention_mask", to=onnx.TensorProto.INT32)
+    mask = graph.mask()
     states = [_embed(graph, encoder)]
     for number, layer in enumerate(encoder.layers):
         assert isinstance(layer, Layer), "the encoder is made of these alone"
@@ -235,7 +264,7 @@ def _layer(graph: Graph, layer: Layer, kinds: Mapping[str, str], hidden: str, ma
     parts = graph.node("Split", qkv, outputs=3, axis=-1, num_outputs=3)
     context = graph.node(
         "MultiHeadAttention", *parts, graph.weight(layer.qkv.bias), mask, domain=FUSED,
-        num_heads=layer.num_heads, mask_filter_value=_HIDDEN,
+        num_heads=layer.num_heads, mask_filter_value=HIDDEN,
     )  # fmt: skip
     context = graph.rows(context)
     if needed is not None:

@@ -1,26 +1,26 @@
 """A task's whole network as one ONNX graph: the encoder, and the head that stands on it, in float32."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
-
-from unmask.engine.onnx_graph import FUSED, Graph, Needed, build
+from unmask.engine.onnx_decoder import writer_graph
+from unmask.engine.onnx_graph import Graph, Needed, Output, build
 from unmask.errors import UsageError
 from unmask.model.crf import CrfHead
 from unmask.model.heads import ClassificationHead, MaskedLMHead, TokenHead
 from unmask.tasks.base import Task
 from unmask.tasks.embedding import Embedding
+from unmask.tasks.seq2seq import Seq2Seq
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
-Output = tuple[str, Sequence[str | int]]
-_EXPORTED = "classification, regression, zero_shot, tagging, span_qa, multiple_choice, masked_lm and embedding"
+_EXPORTED = "one of the package's own tasks"
 
 
 def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = None) -> bytes:
     """Write a task's network as an ONNX model with the output `logits`, float32.
 
     Of a classifier, a regression and multiple choice (B, C); of a tagger and of spans (B, S, C), also at padding; of a
-    masked language model (N, V) at the rows `needed` of B * S; of an embedding the vectors (B, D), not normalized.
+    masked language model (N, V) at the rows `needed` of B * S; of an embedding the vectors (B, D), not normalized. A
+    writer of texts has two ends, see `model.writing`.
 
     Args:
         task: float32 weights.
@@ -32,6 +32,8 @@ def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = N
     """
     if isinstance(task, Embedding):
         return _vectors(task, precision, keep)
+    if isinstance(task, Seq2Seq):
+        return writer_graph(task, precision, keep=keep)
     head = task.head
     needed: Needed
     if isinstance(head, ClassificationHead):
@@ -46,7 +48,8 @@ def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = N
     if isinstance(head, ClassificationHead):
         logits = _classes(graph, head, states[-1])
     elif isinstance(head, MaskedLMHead):
-        logits = _pieces(graph, head, states[-1], task.encoder.embeddings.word.weight)
+        table = task.encoder.embeddings.word.weight
+        logits = graph.pieces(states[-1], head, table, "words"), ("needed", len(table))
     else:
         logits = graph.padded(graph.linear(states[-1], head.out)), ("batch", "length", head.out.out_features)
     return graph.model({"logits": logits})
@@ -55,15 +58,6 @@ def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = N
 def _classes(graph: Graph, head: ClassificationHead, hidden: str) -> Output:
     hidden = graph.node("Tanh", graph.linear(hidden, head.dense))
     return graph.linear(hidden, head.out), ("batch", head.out.out_features)
-
-
-def _pieces(graph: Graph, head: MaskedLMHead, hidden: str, table: torch.Tensor) -> Output:
-    hidden = graph.node("MatMul", hidden, graph.weight(head.dense.weight.t()))
-    hidden = graph.node("BiasGelu", hidden, graph.weight(head.dense.bias), domain=FUSED)
-    given = (graph.weight(head.norm.weight), graph.weight(head.norm.bias))
-    hidden = graph.node("LayerNormalization", hidden, *given, epsilon=head.norm.eps)
-    logits = graph.node("Gemm", hidden, graph.weight(table, "words"), graph.weight(head.bias), transB=1)
-    return logits, ("needed", len(table))
 
 
 def _vectors(task: Embedding, precision: str, keep: Mapping[str, str] | None) -> bytes:

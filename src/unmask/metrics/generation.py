@@ -3,19 +3,17 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from unmask.errors import UsageError
+from unmask.metrics.word_cuts import Words
 
 try:
     import sacrebleu
     from rouge_score import rouge_scorer
 except ImportError:
     sacrebleu = rouge_scorer = None
-
-Words = Literal["13a", "intl", "zh", "char", "none"]
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _TOKEN = re.compile(f"[{_HAN}]|[^\\W_{_HAN}]+")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.model.beam import Ask, Best
 from unmask.model.config import EncoderConfig
 from unmask.model.encoder import Embeddings, Encoder
 from unmask.model.heads import MaskedLMHead, TaskHead
@@ -78,6 +79,11 @@ class Decoder(TaskHead):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(num_layers))
         self.lm = MaskedLMHead(config, used.word)
 
+    @property
+    def used_embeddings(self) -> Embeddings:
+        """Of the targets: its own, or the encoder's."""
+        return self._used[0]
+
     def forward(
         self,
         source: Tensor,
@@ -111,7 +117,7 @@ class Decoder(TaskHead):
         rate = attention_dropout if self.training else 0.0
         with torch.autocast(source.device.type, enabled=False):
             dropper = Dropper() if self.training and source.device.type == "cpu" else None
-            hidden = self._used[0](target_ids, position_ids, None).to(source.dtype)
+            hidden = self.used_embeddings(target_ids, position_ids, None).to(source.dtype)
             hidden = dropout(hidden, self.config.hidden_dropout_prob if self.training else 0.0, dropper)
             attend = partial(pairing.attend, num_heads=self.config.num_attention_heads, rate=rate)
             for layer in self._layers:
@@ -132,7 +138,7 @@ class Decoder(TaskHead):
     def embed(self, target_ids: Tensor, position: int) -> Tensor:
         """(N,) ids that all stand at the same place of their targets, from 0, to (N, D) fp32."""
         places = torch.full_like(target_ids, position + self.config.position_offset)
-        embedded: Tensor = self._used[0](target_ids, places, None)
+        embedded: Tensor = self.used_embeddings(target_ids, places, None)
         return embedded
 
     def take_over(self, encoder: Encoder) -> list[str]:
@@ -282,17 +288,25 @@ class Decoding:
             logits: Tensor = self._decoder.lm(hidden)
             return logits
 
-    def select(self, hypotheses: Tensor, sources: Tensor | None = None) -> None:
+    @torch.no_grad()
+    def best(self, ask: Ask) -> Best:
+        """Lengthen each hypothesis, and find the best that can follow."""
+        return best_of(self.step(torch.from_numpy(ask.tokens).to(self._pasts[0].device)), ask)
+
+    def select(self, hypotheses: np.ndarray, sources: np.ndarray | None = None) -> None:
         """Go on with other hypotheses in the place of these.
 
         Args:
             hypotheses: (N',) int64, old number of each new one; W of them for each source that is kept.
             sources: (B',) int64, numbers of the sources that are kept, ascending; None keeps all.
         """
-        self._pasts = [past.index_select(1, hypotheses) for past in self._pasts]
+        device = self._pasts[0].device
+        chosen = torch.from_numpy(hypotheses).to(device)
+        self._pasts = [past.index_select(1, chosen) for past in self._pasts]
         if sources is not None:
-            self._sources = [pair.index_select(1, sources) for pair in self._sources]
-            self._mask = None if self._mask is None else self._mask.index_select(0, sources)
+            kept = torch.from_numpy(sources).to(device)
+            self._sources = [pair.index_select(1, kept) for pair in self._sources]
+            self._mask = None if self._mask is None else self._mask.index_select(0, kept)
 
     def _to_past(self, at: int, qkv: Tensor) -> Tensor:
         query, key, value = _by_head(qkv, len(qkv), self._decoder.config.num_attention_heads, 3)
@@ -306,6 +320,29 @@ class Decoding:
         key, value = self._sources[at]
         context = F.scaled_dot_product_attention(own, key, value, attn_mask=self._mask)
         return context.transpose(1, 2).reshape(len(query), -1)
+
+
+def best_of(logits: Tensor, ask: Ask) -> Best:
+    """The best continuations, as `beam.best_of` finds them, by logits that lie on any device: little has to leave it.
+
+    Args:
+        logits: (N, V) behind the lengthened hypotheses.
+        ask: by the search.
+    """
+    scores, banned, rows, ids = (
+        torch.from_numpy(one).to(logits.device) for one in (ask.scores, ask.banned, ask.rows, ask.ids)
+    )
+    log_probs = logits.float().log_softmax(-1)
+    if ask.only is not None:
+        kept = log_probs[:, ask.only].clone()
+        log_probs.fill_(-torch.inf)
+        log_probs[:, ask.only] = kept
+    log_probs[:, banned] = -torch.inf
+    log_probs[rows, ids] = -torch.inf
+    totals = (scores.view(-1, 1) + log_probs).view(len(scores), -1)
+    best, places = totals.topk(min(ask.count, totals.shape[1]))
+    parents, found = np.divmod(places.cpu().numpy(), logits.shape[1])
+    return Best(best.cpu().numpy(), parents, found)
 
 
 def padded(layout: Layout, texts: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from unmask.config import Settings
-from unmask.data.features import Features
+from unmask.data.features import Features, padded
 from unmask.model.config import EncoderConfig
+from unmask.model.writing import Network
 from unmask.tasks.rows import Place, Row, row_number, text_columns
 from unmask.tokenizer.load import Tokenizer
 
@@ -36,6 +37,15 @@ class Reader(ABC):
     @abstractmethod
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """Turn rows into features; see `Task.encode`."""
+
+    def logits(self, network: Network, features: Sequence[Features]) -> np.ndarray:
+        """One pass over a padded batch: the first output of the exported graph, float32."""
+        logits, *_ = network(padded(features))
+        return logits
+
+    def answer(self, network: Network, features: Sequence[Features]) -> list[Any]:
+        """What a network says about each feature of a batch, as `decode` takes it: by default `parts` of the logits."""
+        return self.parts(self.logits(network, features), features)
 
     def parts(self, logits: np.ndarray, features: Sequence[Features]) -> list[Any]:
         """What a padded batch says about each of its features, as `decode` takes it; by default its row of the logits.

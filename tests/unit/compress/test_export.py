@@ -13,6 +13,7 @@ from unmask import storage
 from unmask.data.rows import Table
 from unmask.engine.onnx_run import Runner
 from unmask.errors import NumericError, UsageError
+from unmask.model.heads import TaskHead
 from unmask.predict import Predictor
 from unmask.tasks.base import Task
 from unmask.tasks.class_reader import ClassificationSettings
@@ -23,6 +24,7 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 from unmask.cli import main
 from unmask.compress import export as exporting
 from unmask.compress.export import export
+from unmask.engine.onnx_decoder import PRODUCTS
 from unmask.engine.onnx_heads import task_graph
 from unmask.light import LightPredictor
 
@@ -34,16 +36,14 @@ def dev_rows(task: Task) -> Table:
     return Table(rows=rows, columns=tuple(rows[0]), path=Path("dev.csv"), lines=list(range(2, 2 + len(rows))))
 
 
-@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"seq2seq"}))
+@pytest.mark.parametrize("name", sorted(MAKERS))
 def test_a_head_in_the_graph_gives_the_logits_of_the_network(name: str) -> None:
     task = MAKERS[name]().eval()
     rows = tiny.rows_of(task)
     if name == "masked_lm":
         rows = [{"text": f"{row['text']} {task.tokenizer.mask_token}"} for row in rows]
     one = task.encode(rows)[0]
-    feeds = {"input_ids": one.input_ids[None].astype(np.int64), "attention_mask": np.ones((1, len(one)), np.int64)}
-    feeds |= {"needed": one.targets[0]} if one.targets else {}
-    (found,) = Runner(task_graph(task, "float32"), 1)(feeds)
+    found = task.reader.logits(Runner(task_graph(task, "float32"), 1), [one])
     with torch.inference_mode():
         wanted = task(task.collate([one])).numpy()
     if name == "tagging":  # every token, of which the task takes those that decide a word
@@ -64,10 +64,13 @@ def test_vectors_of_several_layers(pooling: str) -> None:
 
 
 def test_heads_that_are_not_written_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the head of this 'seq2seq'"):
-        task_graph(tiny.seq2seq(), "float32")
-    with pytest.raises(UsageError, match="'seq2seq' is not exported yet"):
-        export(tiny.seq2seq(), tmp_path / "out")
+    task = tiny.classifier()
+    task.head = TaskHead(task.config)
+    with pytest.raises(UsageError, match="the head of this 'classification'"):
+        task_graph(task, "float32")
+    task.name = "mine"
+    with pytest.raises(UsageError, match="'mine' is not exported yet"):
+        export(task, tmp_path / "out")
     with pytest.raises(UsageError, match="no exported 'bfloat16'"):
         export(tiny.classifier(), tmp_path / "out", precision="bfloat16")
     (tmp_path / "out").mkdir()
@@ -123,6 +126,28 @@ def test_int8_is_measured_on_dev_rows(tmp_path: Path) -> None:
     note = json.loads((tmp_path / "out" / "unmask.json").read_text())
     assert note["meta"]["engine"]["int8"]["metric"] == "accuracy"
     assert "accuracy" in str(made)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_decoder_that_loses_too_much_in_int8_stays_in_float32(
+    loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts that the graph itself writes decide."""
+    task = tiny.seq2seq(num_decoder_layers=1, dev_texts=3).eval()
+    asked: list[float] = []
+    monkeypatch.setattr(exporting, "drop_of", lambda *scores, **_: asked.append(scores) or 0.6 * loses)
+    made = export(task, tmp_path / "out", precision="int8", dev=dev_rows(task))
+    assert made.certificate is not None
+    decoder = {f"decoder.0.{name}": "float32" for name in PRODUCTS}
+    assert made.certificate.keep == (decoder if loses else {})
+    assert made.size_bytes == len(task_graph(task, "int8", keep=made.certificate.keep))
+    light = LightPredictor.load(tmp_path / "out", threads=1)
+    rows = dev_rows(task).rows[:3]
+    (scores,) = asked
+    if not loses:
+        assert scores[1] == task.score(light.predict_rows(rows), rows)["chrf"]
+    steps = [len(task_graph(task, "int8", keep=dict([one]))) for one in decoder.items()]
+    assert min(steps) > len(task_graph(task, "int8")), "each of these products is in int8"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_selected_hypotheses_go_on_as_if_they_had_always_been_there(decoder: Dec
     for at in range(2):
         decoding.step(tokens[:, at])
     chosen = torch.tensor([1, 1, 5, 4])  # source 1 is done
-    decoding.select(chosen, torch.tensor([0, 2]))
+    decoding.select(chosen.numpy(), np.array([0, 2]))
     found = decoding.step(torch.tensor([30, 31, 32, 33]))
     again = decoder.start(torch.cat([pairs.source[:5], pairs.source[22:]]), Layout.of(np.array([0, 5, 14])), 2)
     for at in range(2):

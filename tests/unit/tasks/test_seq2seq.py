@@ -17,8 +17,9 @@ from unmask.golden import make_golden, verify
 from unmask.model.beam import Found
 from unmask.predict import Predictor, build_task
 from unmask.runtime import machine
-from unmask.tasks.seq2seq import Said, Seq2Seq, Seq2SeqSettings, TextPrediction
+from unmask.tasks.seq2seq import Seq2Seq
 from unmask.tasks.text_columns import find_texts
+from unmask.tasks.text_reader import Said, Seq2SeqSettings, TextPrediction
 from unmask.tokenizer.load import Tokenizer
 from unmask.train.finetune import finetune
 from unmask.train.fit import Trainer
@@ -150,6 +151,8 @@ def test_special_pieces_are_never_written(learnt: Seq2Seq) -> None:
 def test_targets_are_read_behind_a_start_and_labelled_with_an_end(caplog: pytest.LogCaptureFixture) -> None:
     task = tiny.seq2seq(max_target_length=4)
     row = {"text": "a fine film", "target": "a joy"}
+    task.encode([row | {"target": "a"}], is_training=True)
+    assert not caplog.text
     (features,) = task.encode([row], is_training=True)
     target = tiny.tokenizer().encode_ids(["a joy"])[0].tolist()
     assert features.target_ids.tolist() == [0, *target][:4]
