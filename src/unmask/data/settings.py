@@ -21,9 +21,9 @@ class StreamSettings(Settings):
     block_length: Annotated[int, Field(ge=8)] = 128
     """Most tokens of a block, special tokens included."""
     max_shift: Annotated[int, Field(ge=0)] = 0
-    """Each block begins at a random place from 0 to this, so that short blocks teach all places of a longer model
-    (SHAPE, Kiyono et al. 2021). The model needs places for the longest blocks, and for the shortest ones moved by this;
-    blocks of a length between are moved no farther."""
+    """Each block begins at a random place from 0 to this (SHAPE, Kiyono et al. 2021), so that short blocks teach all
+    places of a longer model; texts longer than a block are not learned from it. The model needs places for the longest
+    blocks, and for the shortest ones moved by this; blocks of a length between are moved no farther."""
     max_steps: Count = 1000
     """Optimizer steps of the run."""
     global_batch_size: Count = 256
