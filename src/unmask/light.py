@@ -79,7 +79,7 @@ class LightPredictor:
         storage.verify(folder)
         note = storage.read_json(folder / NOTE)
         exported, task = note["meta"].get("export"), note["meta"].get("task", {}).get("name")
-        if exported is None or task not in READERS:
+        if exported is None:
             raise ArtefactError(
                 "not-exported",
                 "the folder was not written by `unmask export`",
@@ -88,6 +88,16 @@ class LightPredictor:
             )
         if note["format"] > FORMAT:
             raise storage.newer_format(folder / NOTE, note["format"], FORMAT)
+        if task not in READERS:
+            raise ArtefactError(
+                "unknown-task",
+                f"the folder was exported for a task that this version does not read, by unmask "
+                f"{note.get('versions', {}).get('unmask', 'of an unknown version')}",
+                place=folder / NOTE,
+                value=task,
+                expected=f"one of {', '.join(READERS)}",
+                remedy="pip install --upgrade unmask",
+            )
         if exported["weight_levels"] > 63 and exported["precision"] == "int8" and saturates():
             log.warning(
                 "this model was exported for processors with VNNI; sums of its int8 products can overflow on this one, "

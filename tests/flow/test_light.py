@@ -190,6 +190,19 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         LightPredictor.load(tmp_path / "exported")
 
 
+def test_a_folder_of_a_newer_version_is_called_so(tmp_path: Path) -> None:
+    export(tiny.classifier().eval(), tmp_path / "exported")
+    note = tmp_path / "exported" / "unmask.json"
+    content = json.loads(note.read_text("utf-8"))
+    content["meta"]["task"]["name"] = "a_task_of_tomorrow"
+    for changes, message in (({}, "a task that this version does not read, by unmask 0"), ({"format": 99}, "newer")):
+        note.write_text(json.dumps(content | changes), "utf-8")
+        (tmp_path / "exported" / "MANIFEST.json").unlink()
+        storage.seal(tmp_path / "exported")
+        with pytest.raises(ArtefactError, match=message):
+            LightPredictor.load(tmp_path / "exported")
+
+
 def test_a_processor_that_int8_overflows_on_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -173,6 +173,16 @@ def test_z_loss_pulls_the_partition_function_towards_one(corpus: Path, tmp_path:
     assert other[0] > one[0] + 1, "log(400) squared is added at first"
 
 
+def test_a_dry_run_has_the_places_of_the_run(corpus: Path, tmp_path: Path) -> None:
+    """Of the last phase alone, whose blocks are shifted by what the short ones of before leave."""
+    curriculum = {"block_lengths": (8,), "block_shares": (0.5,)}
+    chosen = runs.settings(max_steps=2, eval_every=2, max_shift=24, curriculum=curriculum)
+    found = dry_run([corpus], tmp_path / "run", chosen)
+    made = load_model(pretrain([corpus], tmp_path / "real", chosen).model)
+    assert made.config.max_length == 32
+    assert found.num_parameters == sum(one.numel() for one in made.state_dict.values())
+
+
 def test_a_dry_run_says_what_the_run_takes_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
     chosen = runs.settings(max_steps=500, curriculum={"start_batch_size": 2, "batch_warmup_ratio": 0.5})
     found = dry_run([corpus], tmp_path / "run", chosen)

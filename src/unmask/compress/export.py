@@ -150,7 +150,7 @@ def _written(task: Seq2Seq, dev: Table, found: Certificate, threads: int) -> Cer
     answers = LightPredictor(task.reader, Runner(content, threads)).predict_rows(rows, place=dev.place)
     score = float(task.score(answers, rows)[found.metric])
     drop = drop_of(found.exact_score, score, higher_is_better=task.higher_is_better)
-    both = replace(found, score=score, drop=drop, agreement=None)
+    both = replace(found, score=score, drop=drop, rows=len(rows), agreement=None)
     if both.is_passed:
         return both
     log.info("%s; the decoder stays in float32", both)

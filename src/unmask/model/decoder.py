@@ -293,6 +293,7 @@ class Decoding:
         """Lengthen each hypothesis, and find the best that can follow."""
         return best_of(self.step(torch.from_numpy(ask.tokens).to(self._pasts[0].device)), ask)
 
+    @torch.no_grad()
     def select(self, hypotheses: np.ndarray, sources: np.ndarray | None = None) -> None:
         """Go on with other hypotheses in the place of these.
 

@@ -28,7 +28,8 @@ def grow(
 
     * A LayerNorm with zeros among its inputs is scaled by sqrt(d / D). That is exact where the mean of the old inputs
       is 0, as it nearly is within the layers. Behind the embeddings and GELU it is not: there the new inputs are copies
-      of old ones, which keep mean and variance (Net2Net, Chen et al. 2016), and the norm's new weights are 0.
+      of old ones (Net2Net, Chen et al. 2016), which keep mean and variance, exactly where D is a multiple of d; the
+      norm's new weights are 0.
     * An added layer copies the one below it but for what that writes (LLaMA Pro, Wu et al. 2024). Behind a norm of its
       own a post-LN layer gives back only what is normalised: so the weights of the norm below move into those that read
       it, and into the norm of the last layer that was added. Depth alone changes nothing.

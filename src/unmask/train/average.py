@@ -18,7 +18,11 @@ log = logging.getLogger("unmask")
 
 # Found on dev rows behind training, so that seeds differ in them.
 _FITTED = {"temperature", "thresholds", "null_threshold", "dev_texts"}
-_OF_TRAINING = {"hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range"}
+_OF_TRAINING = {
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "head_dropout", "label_smoothing"),
+    *("class_weights", "class_shares"),
+}
+_OF_WRITING = {"num_beams", "num_candidates", "length_penalty", "min_length", "no_repeat_ngram", "top_k"}
 _LEAST_COSINE = 0.5  # matrices of one start stay near each other (0.999 after a fine-tuning), others lie at 0
 
 
@@ -93,7 +97,10 @@ def _refuse_misfits(first: Model, other: Model, mine: Path, theirs: Path) -> Non
     is_noted = bool(first.meta.get("task") and other.meta.get("task"))  # a published folder says nothing of its task
     for name in ours | others:
         one, two = ours.get(name), others.get(name)
-        if one != two and (is_noted or not name.startswith(("task", "setting"))):
+        is_known = is_noted or name != "task"
+        if name.startswith("setting "):  # a folder of before a setting knows nothing of it
+            is_known = name in ours and name in others
+        if one != two and is_known:
             raise UsageError(
                 "cannot-average",
                 f"the models differ in the {name}: {one!r} in {mine}",
@@ -110,7 +117,8 @@ def _traits(model: Model) -> dict[str, Any]:
     known |= {f"size {name}": value for name, value in model.config if name not in _OF_TRAINING}
     known |= {"tokenizer": model.tokenizer.fingerprint, "task": task.get("name")}
     known |= {f"weight {name}": tuple(tensor.shape) for name, tensor in model.state_dict.items()}
-    known |= {f"setting {name}": value for name, value in task.get("settings", {}).items() if name not in _FITTED}
+    settings = task.get("settings", {}).items()
+    known |= {f"setting {name}": value for name, value in settings if name not in _FITTED | _OF_TRAINING | _OF_WRITING}
     return known
 
 
@@ -118,7 +126,7 @@ def _tell_apart(loaded: Sequence[Model], models: Sequence[Path]) -> None:
     """Refuse encoders that did not start from the same weights, and warn of heads that did not."""
     for folder, other in zip(models[1:], loaded[1:], strict=True):
         for name, tensor in loaded[0].state_dict.items():
-            if tensor.ndim < 2 or min(tensor.shape) < 2:
+            if tensor.ndim < 2 or min(tensor.shape) < 2 or torch.equal(tensor, other.state_dict[name]):
                 continue
             cosine = float(torch.cosine_similarity(tensor.flatten(), other.state_dict[name].flatten(), dim=0))
             if cosine >= _LEAST_COSINE:

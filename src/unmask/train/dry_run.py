@@ -68,7 +68,8 @@ def dry_run(corpora: Sequence[Path], output: Path, settings: PretrainSettings, *
         raise UsageError("dry-run", "a dry run is for one process", remedy="start it without torchrun")
     place = next(folder for folder in Path(output).absolute().parents if folder.is_dir())
     once = {"max_steps": 1, "max_hours": None, "eval_every": 1, "save_every": 1, "log_every": 1}
-    short = settings.model_copy(update={**once, "curriculum": type(settings.curriculum)()})
+    shift = settings.shift_of(settings.block_length)  # of the last phase, whose blocks are the longest
+    short = settings.model_copy(update={**once, "max_shift": shift, "curriculum": type(settings.curriculum)()})
     with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=place) as folder:
         run = Path(folder) / "run"
         result = pretrain(corpora, run, short, model=model)

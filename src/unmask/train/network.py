@@ -76,7 +76,7 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
             start.state_dict.update(grow(start.state_dict, task.state_dict(), old=start.config, new=config))
             log.info("%s grows from %s to %s", storage.told_name(folder), _shape(start.config), _shape(config))
         fresh = task.load_weights(start)
-        log.info("going on from %s; new, with random values: %s", folder, ", ".join(fresh) or "nothing")
+        log.info("going on from %s; whole tensors with random values: %s", folder, ", ".join(fresh) or "none")
     return task
 
 

@@ -12,7 +12,7 @@ from unmask.predict import build_task
 
 log = logging.getLogger("unmask")
 
-_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+_TITLE = re.compile(r"\A(---\n.*?\n---\n)?\s*# (?P<name>[^\n]+)", re.DOTALL)  # behind the front matter
 
 
 def rewrite(output: Path, model: Model, *, source: Path, section: str) -> None:
@@ -54,6 +54,6 @@ def _card(source: Path, output: Path) -> str:
     old = without_precisions(readme.read_text("utf-8", errors="replace").rstrip())
     title = _TITLE.search(old)
     if title is None:
-        return f"# {name}\n\n{old}".rstrip()
-    renamed = old[: title.start()] + f"# {name}" + old[title.end() :]
-    return renamed.replace(f'Predictor.load("{title[1]}")', f'Predictor.load("{name}")')
+        return old
+    renamed = old[: title.start("name")] + name + old[title.end("name") :]
+    return renamed.replace(f'Predictor.load("{title["name"]}")', f'Predictor.load("{name}")')

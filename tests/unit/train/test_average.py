@@ -47,7 +47,8 @@ def test_every_weight_is_the_weighted_mean(folders: list[Path], tmp_path: Path) 
 
 
 def test_the_command_writes_a_folder_that_answers(folders: list[Path], tmp_path: Path) -> None:
-    (folders[0] / "README.md").write_text('# First\n\nPredictor.load("First")\n')
+    front = "---\n# a comment\nlicense: mit\n---\n"
+    (folders[0] / "README.md").write_text(front + '\n# First\n\nPredictor.load("First")\n')
     for name in ("MANIFEST.json", "unmask.json"):  # as a published folder is
         (folders[0] / name).unlink()
     (tmp_path / "run").mkdir()
@@ -65,7 +66,7 @@ def test_the_command_writes_a_folder_that_answers(folders: list[Path], tmp_path:
         )
     assert Predictor.load(tmp_path / "mean")(["a text"])[0].label in load_model(folders[0]).labels
     card = (tmp_path / "mean" / "README.md").read_text()
-    assert card.startswith('# mean\n\nPredictor.load("mean")\n\n## Average')
+    assert card.startswith(front + '\n# mean\n\nPredictor.load("mean")\n\n## Average')
     assert "* run/model: 75 %" in card
 
 
@@ -116,6 +117,18 @@ def test_models_that_mean_something_else_are_refused(folders: list[Path], tmp_pa
     first, second = (tiny.saved(task, tmp_path / f"vectors-{number}") for number, task in enumerate(vectors))
     with pytest.raises(UsageError, match="the setting pooling: 'mean'"):
         average_models([first, second], tmp_path / "mean")
+
+
+def test_what_only_training_or_writing_reads_may_differ(tmp_path: Path) -> None:
+    made = []
+    for number, settings in enumerate(({}, {"head_dropout": 0.3, "temperature": 2.0, "top_k": 2})):
+        task = _with(tiny.classifier(), **settings)
+        with torch.no_grad():
+            task.encoder.layers[1].up.weight.zero_()  # as layers that were added and not trained
+            task.encoder.layers[0].up.bias.add_(number)
+        made.append(tiny.saved(task, tmp_path / f"{number}"))
+    average_models(made, tmp_path / "mean")
+    assert not load_model(tmp_path / "mean").state_dict["encoder.layers.1.up.weight"].any()
 
 
 def test_heads_that_began_apart_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
