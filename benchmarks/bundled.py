@@ -2,6 +2,7 @@
 
     python benchmarks/task_sets.py SOURCE SETS
     python benchmarks/bundled.py SETS OUTPUT [--model unmask-small-en] [--seeds 0,1,2,3,4] [--probes BLIMP] [--lr 3e-4]
+        [--threads 2]
 
 Prints a table for the model card: median and range over the seeds, and published scores of small encoders where there
 are any. A published score is of the official test set after training on all rows; SETS may hold fewer, and other dev
@@ -70,10 +71,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--only", help="sets, with commas between")
     parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--probes", type=Path, help="folder of BLiMP")
     parser.add_argument("--limit", type=int, help="pairs of each paradigm")
     chosen = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(chosen.threads)
     folder = find_model(chosen.model)
     twin = random_twin(folder, chosen.output.resolve() / "random-weights")
     names = chosen.only.split(",") if chosen.only else SETS.get(chosen.model, SETS[ENGLISH])
@@ -81,7 +83,7 @@ def main() -> None:
         load_suite(str(Path(__file__).with_name("tasks.toml"))),
         [int(one) for one in chosen.seeds.split(",")],
     )
-    given = ({"optim": {"lr": chosen.lr}, "certify": False},)
+    given = ({"optim": {"lr": chosen.lr}, "certify": False, "machine": {"threads": chosen.threads}},)
     columns = [
         {one.name: one for one in run_suite(
             suite, chosen.sets, chosen.output / kind, model=start, seeds=seeds, only=names, given=given

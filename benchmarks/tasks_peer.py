@@ -1,7 +1,7 @@
 """The same fine-tuning by transformers' own Trainer, from the same model folder, on sets of benchmarks/task_sets.py.
 
-    python benchmarks/tasks_peer.py SETS MODEL [--seeds 0,1,2] [--only sst2] [--epochs 4] [--batch-size 32] [--lr 1e-4]
-        [--threads 2]
+    python benchmarks/tasks_peer.py SETS MODEL [--seeds 0,1,2] [--only sst2] [--epochs 10] [--batch-size 16]
+        [--lr 3e-4] [--threads 2]
 
 The best epoch on the dev part is kept, as `unmask finetune` does. Needs transformers, accelerate and seqeval.
 """
@@ -126,9 +126,9 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="sst2,mrpc,trec,conll2003")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()

@@ -8,18 +8,19 @@ import contextlib
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from unmask.data.batching import Features
 from unmask.data.rows import Table
 from unmask.engine.choice import Engine, choose, install, runs
-from unmask.engine.portable import PRODUCTS, change_products
+from unmask.engine.portable import PRODUCTS, lowered
 from unmask.errors import UsageError
 from unmask.evaluate import Evaluation, evaluate
 from unmask.golden import make_golden
@@ -170,7 +171,6 @@ def without_precisions(card: str) -> str:
     return _SECTION.sub("", card).rstrip()
 
 
-@torch.inference_mode()
 def sensitivities(task: Task, table: Table, precision: str) -> dict[str, float]:
     """How much the last hidden states change when one product alone is computed in a precision.
 
@@ -182,18 +182,41 @@ def sensitivities(task: Task, table: Table, precision: str) -> dict[str, float]:
     Returns:
         The length of the change over the length of the states, by product such as `3.down`, the greatest first.
     """
-    encoder = task.eval().encoder
-    batch = task.collate(_sample(task, table))
-    exact = task.encoded(batch)
+    batch = task.eval().collate(sample(task, table))
+    return changes(task.encoder.layers, PRODUCTS, precision, lambda: task.encoded(batch))
+
+
+@torch.inference_mode()
+def changes(
+    layers: Iterable[nn.Module], products: Sequence[str], precision: str, compute: Callable[[], torch.Tensor]
+) -> dict[str, float]:
+    """How much a result changes when one product of the layers alone is in a precision, as `sensitivities` tells it.
+
+    Args:
+        layers: that have part in it; they are as before when this ends.
+        products: names of their linear layers, in float32.
+        precision: bfloat16 or int8.
+        compute: gives the result.
+    """
+    exact = compute()
     found = {}
-    for number, layer in enumerate(encoder.layers):
-        for name in PRODUCTS:
+    for number, layer in enumerate(layers):
+        for name in products:
             product = getattr(layer, name)
-            change_products(encoder, "float32", keep={f"{number}.{name}": precision})
-            changed = task.encoded(batch)
+            setattr(layer, name, lowered(product, precision))
+            found[f"{number}.{name}"] = float((compute() - exact).norm() / exact.norm())
             setattr(layer, name, product)
-            found[f"{number}.{name}"] = float((changed - exact).norm() / exact.norm())
     return dict(sorted(found.items(), key=lambda one: -one[1]))
+
+
+def sample(task: Task, table: Table) -> list[Features]:
+    """Features of rows that lie evenly in a table, about `_SAMPLE_TOKENS` tokens of them."""
+    features = task.encode(table.rows, place=table.place, is_training=True)
+    total = sum(len(one) for one in features)
+    step = max(1, round(total / _SAMPLE_TOKENS))
+    if not task.is_coupled:
+        return features[::step]
+    return [one for one in features if one.row % step == 0]  # the texts of a row stand together
 
 
 class _Gate:
@@ -269,16 +292,6 @@ def _computed_by(task: Task, engine: Engine) -> Iterator[None]:
         yield
     finally:
         task.encoder = encoder
-
-
-def _sample(task: Task, table: Table) -> list[Features]:
-    """Features of rows that lie evenly in a table, about `_SAMPLE_TOKENS` tokens of them."""
-    features = task.encode(table.rows, place=table.place, is_training=True)
-    total = sum(len(one) for one in features)
-    step = max(1, round(total / _SAMPLE_TOKENS))
-    if not task.is_coupled:
-        return features[::step]
-    return [one for one in features if one.row % step == 0]  # the texts of a row stand together
 
 
 def _logits(golden: Mapping[str, Any]) -> np.ndarray:

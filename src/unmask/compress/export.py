@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unmask import storage
-from unmask.certify import MAX_DROP, Certificate, certify, drop_of
+from unmask.certify import MAX_DROP, Certificate, certify, changes, drop_of, sample
 from unmask.data.rows import Table
 from unmask.engine.onnx_decoder import PRODUCTS
 from unmask.engine.onnx_graph import weight_levels
@@ -112,6 +112,8 @@ def export(
         "precision": precision,
         "rows": [{"row": row, "numbers": light.note(row)} for row in rows],
     }
+    if found is not None:
+        found = replace(found, difference=difference, cosine=cosine)  # of the graph, heads and all
     made = Export(precision, difference, cosine, len(content), found)
     _write(output, task, content, made, golden)
     return made
@@ -140,22 +142,31 @@ def _gate(task: Task, dev: Table | None, precision: str, max_drop: float, thread
     return found
 
 
-def _written(task: Seq2Seq, dev: Table, found: Certificate, threads: int) -> Certificate:
+def _written(task: Seq2Seq, dev: Table, encoder: Certificate, threads: int) -> Certificate:
     """The certificate of the decoder too, which `certify` leaves in float32: the graph itself writes the dev texts.
 
-    Where it loses too much, the decoder's products stay in float32, and what was found of the encoder alone holds.
+    While it loses too much, more of the products that change the logits most stay in float32: 1, 2, 4, ... and all.
     """
-    content = task_graph(task, found.precision, keep=dict(found.keep))
     rows = dev.rows[: task.settings.dev_texts]
-    answers = LightPredictor(task.reader, Runner(content, threads)).predict_rows(rows, place=dev.place)
-    score = float(task.score(answers, rows)[found.metric])
-    drop = drop_of(found.exact_score, score, higher_is_better=task.higher_is_better)
-    both = replace(found, score=score, drop=drop, rows=len(rows), agreement=None)
-    if both.is_passed:
-        return both
-    log.info("%s; the decoder stays in float32", both)
-    names = [f"decoder.{at}.{name}" for at in range(len(task.head.layers)) for name in PRODUCTS]
-    return replace(found, keep={**found.keep, **dict.fromkeys(names, "float32")})
+    order: list[str] = []
+    number = 0
+    while True:
+        keep = dict(encoder.keep) | dict.fromkeys(order[:number], "float32")
+        light = LightPredictor(task.reader, Runner(task_graph(task, encoder.precision, keep=keep), threads))
+        score = float(task.score(light.predict_rows(rows, place=dev.place), rows)[encoder.metric])
+        drop = drop_of(encoder.exact_score, score, higher_is_better=task.higher_is_better)
+        found = replace(encoder, score=score, drop=drop, rows=len(rows), agreement=None, keep=keep)
+        if found.is_passed or (order and number >= len(order)):
+            return found
+        log.info("%s", found)
+        order = order or _sensitive(task, dev, encoder.precision)
+        number = max(1, 2 * number)
+
+
+def _sensitive(task: Seq2Seq, dev: Table, precision: str) -> list[str]:
+    """Products of the decoder, those first that change the logits most."""
+    batch = task.eval().collate(sample(task, dev))
+    return [f"decoder.{name}" for name in changes(task.head.layers, PRODUCTS, precision, lambda: task(batch))]
 
 
 def _compare(task: Task, light: LightPredictor, rows: list[Row]) -> tuple[float, float]:

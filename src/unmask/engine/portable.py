@@ -62,7 +62,12 @@ class Int8Linear(nn.Module):
         return torch.addcmul(self.bias, sums.to(input.dtype), scale * self.scale)
 
 
-_KINDS: dict[str, type[nn.Module]] = {"bfloat16": Bfloat16Linear, "int8": Int8Linear}
+_KINDS: dict[str, type[Bfloat16Linear | Int8Linear]] = {"bfloat16": Bfloat16Linear, "int8": Int8Linear}
+
+
+def lowered(linear: nn.Linear, precision: str) -> nn.Module:
+    """A float32 linear layer in bfloat16 or int8."""
+    return _KINDS[precision](linear)
 
 
 def change_products(encoder: Encoder, precision: str, *, keep: Mapping[str, str] | None = None) -> Encoder:
@@ -78,5 +83,5 @@ def change_products(encoder: Encoder, precision: str, *, keep: Mapping[str, str]
         for name in PRODUCTS:
             kind = (keep or {}).get(f"{number}.{name}", precision)
             if kind != "float32":
-                setattr(layer, name, _KINDS[kind](getattr(layer, name)))
+                setattr(layer, name, lowered(getattr(layer, name), kind))
     return encoder

@@ -1,6 +1,7 @@
 """Exporting a model: the proof beside it, the gate, what is refused; and each task's head in the graph."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from unmask.predict import Predictor
 from unmask.tasks.base import Task
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
+from unmask.tasks.text_reader import TextPrediction
 
 pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
@@ -128,26 +130,60 @@ def test_int8_is_measured_on_dev_rows(tmp_path: Path) -> None:
     assert "accuracy" in str(made)
 
 
-@pytest.mark.parametrize("loses", [False, True])
-def test_a_decoder_that_loses_too_much_in_int8_stays_in_float32(
-    loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The texts that the graph itself writes decide."""
-    task = tiny.seq2seq(num_decoder_layers=1, dev_texts=3).eval()
-    asked: list[float] = []
-    monkeypatch.setattr(exporting, "drop_of", lambda *scores, **_: asked.append(scores) or 0.6 * loses)
-    made = export(task, tmp_path / "out", precision="int8", dev=dev_rows(task))
+def writer_of_its_own_words() -> tuple[Task, Table]:
+    """A writer, and dev rows whose targets are what it writes, so that each other text is a loss."""
+    task = tiny.seq2seq(num_decoder_layers=2, dev_texts=None).eval()
+    rows = [{**row, "target": said.text} for row, said in zip(dev_rows(task).rows, written(task), strict=True)]
+    return task, replace(dev_rows(task), rows=rows)
+
+
+def written(task: Task) -> list[TextPrediction]:
+    return Predictor(task).predict_rows(tiny.rows_of(task))
+
+
+def test_a_decoder_that_loses_nothing_is_in_int8(tmp_path: Path) -> None:
+    task, dev = writer_of_its_own_words()
+    made = export(task, tmp_path / "out", precision="int8", dev=dev, max_drop=100)
     assert made.certificate is not None
-    decoder = {f"decoder.0.{name}": "float32" for name in PRODUCTS}
-    assert made.certificate.keep == (decoder if loses else {})
-    assert made.size_bytes == len(task_graph(task, "int8", keep=made.certificate.keep))
+    assert made.certificate.keep == {}
+    assert made.size_bytes == len(task_graph(task, "int8"))
+    steps = [len(task_graph(task, "int8", keep={f"decoder.1.{name}": "float32"})) for name in PRODUCTS]
+    assert min(steps) > made.size_bytes, "each of these products is in int8"
+
+
+def test_the_product_of_a_decoder_that_int8_spoils_stays_in_float32(tmp_path: Path) -> None:
+    """One input that no weight reads, and that is so large that int8 has no steps left for the others."""
+    task, _ = writer_of_its_own_words()
+    layer = task.head.layers[1]
+    with torch.no_grad():
+        layer.up.bias[0] = 1e6
+        layer.down.weight[:, 0] = 0
+        layer.down.weight[:, 1:] *= 50
+    rows = [{**row, "target": said.text} for row, said in zip(dev_rows(task).rows, written(task), strict=True)]
+    made = export(task, tmp_path / "out", precision="int8", dev=replace(dev_rows(task), rows=rows), max_drop=30)
+    assert made.certificate is not None
+    assert made.certificate.keep == {"decoder.1.down": "float32"}, "82 are lost without it"
     light = LightPredictor.load(tmp_path / "out", threads=1)
-    rows = dev_rows(task).rows[:3]
-    (scores,) = asked
-    if not loses:
-        assert scores[1] == task.score(light.predict_rows(rows), rows)["chrf"]
-    steps = [len(task_graph(task, "int8", keep=dict([one]))) for one in decoder.items()]
-    assert min(steps) > len(task_graph(task, "int8")), "each of these products is in int8"
+    assert made.certificate.score == task.score(light.predict_rows(rows), rows)["chrf"]
+    golden = json.loads((tmp_path / "out" / "golden.json").read_text())
+    assert golden["exported"]["cosine"] == made.certificate.cosine
+
+
+def test_a_writer_that_float32_does_not_save_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, dev = writer_of_its_own_words()
+    asked: list[set[str]] = []
+
+    def graph_of_another(_: Task, precision: str, *, keep: dict[str, str]) -> bytes:
+        asked.append(set(keep))
+        other = tiny.seq2seq(num_decoder_layers=2)
+        other.init_weights(7)
+        return task_graph(other, precision, keep=keep)
+
+    monkeypatch.setattr(exporting, "task_graph", graph_of_another)
+    with pytest.raises(NumericError, match="loses"):
+        export(task, tmp_path / "out", precision="int8", dev=dev)
+    assert [len(one) for one in asked] == [0, 1, 2, 4, 8, 14]
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
