@@ -8,6 +8,7 @@ import torch
 from unmask.errors import UsageError
 from unmask.model.config import EncoderConfig
 from unmask.model.convert import StateDict
+from unmask.model.places import continued
 
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_length")
 _POSITIONS = "encoder.embeddings.position.weight"
@@ -33,7 +34,7 @@ def grow(
     * An added layer copies the one below it but for what that writes (LLaMA Pro, Wu et al. 2024). Behind a norm of its
       own a post-LN layer gives back only what is normalised: so the weights of the norm below move into those that read
       it, and into the norm of the last layer that was added. Depth alone changes nothing.
-    * Positions behind the old ones are copies of these, block by block (Longformer, Beltagy et al. 2020, section 5).
+    * Positions behind the old ones go on as these turn, see `continued`.
 
     Args:
         small: weights of the encoder, and of its masked-language-model head if it has one, under the names of memory.
@@ -94,8 +95,7 @@ def _enlarged(
     """One tensor in its new size: the old values at the front, and behind them what the rules of `grow` say."""
     copies = _copies(old.hidden_size, new.hidden_size)
     if name in _TABLES:
-        rows = source[_old_positions(old, new)] if name == _POSITIONS else source
-        return rows[:, copies]
+        return (_lengthened(source, old, new) if name == _POSITIONS else source)[:, copies]
     if name in _TRANSFORM:
         return _placed(source[copies], torch.zeros_like(canvas))
     if name.endswith("norm.weight"):
@@ -122,10 +122,10 @@ def _copies(old: int, new: int) -> torch.Tensor:
     return torch.cat([torch.arange(old), order[torch.arange(new - old) % old]])
 
 
-def _old_positions(old: EncoderConfig, new: EncoderConfig) -> torch.Tensor:
-    """(new.num_positions,) int64, the row of the old position table for each row of the new one."""
-    offset = old.position_offset
-    return torch.cat([torch.arange(offset), offset + torch.arange(new.max_length) % old.max_length])
+def _lengthened(table: torch.Tensor, old: EncoderConfig, new: EncoderConfig) -> torch.Tensor:
+    """The position table with rows behind the old ones; those of padding stay in front."""
+    num = new.max_length - old.max_length
+    return torch.cat([table, continued(table[old.position_offset :], num)]) if num else table
 
 
 def _refuse_misfits(old: EncoderConfig, new: EncoderConfig) -> None:

@@ -13,6 +13,7 @@ from unmask.model.encoder import Encoder
 from unmask.model.grow import grow
 from unmask.model.heads import MaskedLMHead
 from unmask.model.layout import Layout
+from unmask.model.places import continued
 
 SMALL = EncoderConfig(
     vocab_size=50,
@@ -132,12 +133,14 @@ def test_other_widths_change_little_where_the_copies_are_a_sample() -> None:
     assert 0 < difference < 0.3
 
 
-def test_new_places_are_copies_of_the_old_ones() -> None:
+def test_the_old_places_stay_and_new_ones_go_on() -> None:
     small = trained()
     network, _ = grown(small, max_length=40)
+    table, old = (one.encoder.embeddings.position.weight.detach() for one in (network, small))
+    assert torch.equal(table[: len(old)], old)
+    assert torch.equal(table[len(old) :], continued(old[SMALL.position_offset :], 28))
     with torch.no_grad():
-        assert torch.equal(network(POSITIONS + 12), network())
-        torch.testing.assert_close(network(POSITIONS + 24), small(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(network(), small(), rtol=0, atol=1e-5)
 
 
 def test_all_that_is_new_learns() -> None:
