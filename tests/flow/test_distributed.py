@@ -146,7 +146,10 @@ def test_rs3_two_and_four_ranks_have_the_losses_of_one(strategy: str, corpus: Pa
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_rs3_a_run_goes_on_with_another_number_of_ranks(strategy: str, corpus: Path, tmp_path: Path) -> None:
-    chosen = without_dropout(machine={"strategy": strategy}, optim={"optimizer": "muon", "ema_decay": 0.5})
+    longer = {"block_lengths": (16,), "block_shares": (0.5,)}
+    chosen = without_dropout(
+        machine={"strategy": strategy}, optim={"optimizer": "muon", "ema_decay": 0.5}, curriculum=longer
+    )
     alone = losses(train(1, corpus, tmp_path / "straight", chosen))
     for count, end in ((1, 3), (2, 6), (4, 9), (1, 0)):
         train(count, corpus, tmp_path / "changing", chosen, end)

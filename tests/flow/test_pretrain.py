@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from tests import runs, tiny
 from tests.unit.data.corpora import small_corpus, write_text, write_tokenizer
@@ -14,7 +15,9 @@ from unmask.checkpoint import load_model, save_model
 from unmask.config import load_recipe
 from unmask.data.corpus import build
 from unmask.errors import ArtefactError, NumericError, ResourceError, UsageError
+from unmask.model.places import continued
 from unmask.train.dry_run import dry_run
+from unmask.train.fit import Trainer
 from unmask.train.guard import SpikeGuard, Verdict
 from unmask.train.pretrain import pretrain
 from unmask.train.settings import ModelSettings
@@ -242,3 +245,25 @@ def test_where_blocks_get_longer_no_loss_is_a_spike_by_those_of_shorter_ones(
     longer = {"block_lengths": (16,), "block_shares": (0.6,)}
     pretrain([corpus], tmp_path / "run", runs.settings(curriculum=longer))
     assert [known[step] for step in range(1, 11)] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
+
+
+def test_places_of_later_blocks_go_on_from_the_learned_ones(corpus: Path, tmp_path: Path) -> None:
+    """At the turn, and before each evaluation, which reads blocks of the final length."""
+    longer = {"block_lengths": (16,), "block_shares": (0.6,)}
+    chosen = runs.settings(curriculum=longer, save_every=1, keep_checkpoints=20, optim={"ema_decay": 0.5})
+    pretrain([corpus], tmp_path / "run", chosen)
+    name, agree = "encoder.embeddings.position.weight", {}
+    for folder in (tmp_path / "run/checkpoints").iterdir():
+        found = [load_file(path) for path in folder.glob("*.safetensors")]
+        tables = [one[name] for one in found if name in one]
+        assert len(tables) == 2, "weights and their mean"
+        agree[int(folder.name[-9:])] = [torch.equal(one[18:34], continued(one[2:18], 16)) for one in tables]
+    assert [step for step, both in agree.items() if all(both)] == [5, 6]
+    assert not any(any(both) for step, both in agree.items() if step not in (5, 6))
+
+
+def test_places_that_a_model_has_learned_stay(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pretrain([corpus], tmp_path / "first", runs.settings())
+    monkeypatch.setattr(Trainer, "change", lambda *_: pytest.fail("the places are changed"))
+    longer = {"block_lengths": (16,), "block_shares": (0.6,)}
+    pretrain([corpus], tmp_path / "on", runs.settings(curriculum=longer), model=first.model)

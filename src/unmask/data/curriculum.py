@@ -17,7 +17,7 @@ class CurriculumSettings(Settings):
 
     block_lengths: tuple[Annotated[int, Field(ge=8)], ...] = ()
     """Lengths of the blocks of the first phases; the last phase has `block_length`. Places that only longer blocks have
-    are learned in their phase alone, which needs many steps at a high learning rate."""
+    go on at the turn as those before them turn (`unmask.model.places`), and are learned from there."""
     block_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Share of the steps of each of these phases; the last phase has the rest."""
     start_batch_size: Annotated[int, Field(gt=0)] | None = None

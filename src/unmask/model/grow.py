@@ -8,11 +8,11 @@ import torch
 from unmask.errors import UsageError
 from unmask.model.config import EncoderConfig
 from unmask.model.convert import StateDict
-from unmask.model.places import continued
+from unmask.model.places import with_continued
 
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_length")
-_POSITIONS = "encoder.embeddings.position.weight"
-_TABLES = ("encoder.embeddings.word.weight", _POSITIONS, "encoder.embeddings.token_type.weight")
+POSITIONS = "encoder.embeddings.position.weight"
+_TABLES = ("encoder.embeddings.word.weight", POSITIONS, "encoder.embeddings.token_type.weight")
 _TRANSFORM = ("head.dense.weight", "head.dense.bias")
 _WRITERS = ("attention_out.weight", "down.weight")
 _READERS = ("qkv", "up")
@@ -34,7 +34,7 @@ def grow(
     * An added layer copies the one below it but for what that writes (LLaMA Pro, Wu et al. 2024). Behind a norm of its
       own a post-LN layer gives back only what is normalised: so the weights of the norm below move into those that read
       it, and into the norm of the last layer that was added. Depth alone changes nothing.
-    * Positions behind the old ones go on as these turn, see `continued`.
+    * Positions behind the old ones go on as these turn, see `unmask.model.places`.
 
     Args:
         small: weights of the encoder, and of its masked-language-model head if it has one, under the names of memory.
@@ -95,7 +95,10 @@ def _enlarged(
     """One tensor in its new size: the old values at the front, and behind them what the rules of `grow` say."""
     copies = _copies(old.hidden_size, new.hidden_size)
     if name in _TABLES:
-        return (_lengthened(source, old, new) if name == _POSITIONS else source)[:, copies]
+        if name == POSITIONS and new.max_length > old.max_length:
+            added = range(old.max_length, new.max_length)
+            source = with_continued(source, offset=old.position_offset, places=added)
+        return source[:, copies]
     if name in _TRANSFORM:
         return _placed(source[copies], torch.zeros_like(canvas))
     if name.endswith("norm.weight"):
@@ -120,12 +123,6 @@ def _copies(old: int, new: int) -> torch.Tensor:
     """(new,) int64, the old coordinate of each: all of them, then copies in a random order."""
     order = torch.randperm(old, generator=torch.Generator().manual_seed(0))
     return torch.cat([torch.arange(old), order[torch.arange(new - old) % old]])
-
-
-def _lengthened(table: torch.Tensor, old: EncoderConfig, new: EncoderConfig) -> torch.Tensor:
-    """The position table with rows behind the old ones; those of padding stay in front."""
-    num = new.max_length - old.max_length
-    return torch.cat([table, continued(table[old.position_offset :], num)]) if num else table
 
 
 def _refuse_misfits(old: EncoderConfig, new: EncoderConfig) -> None:

@@ -6,6 +6,22 @@ _SHARE = 0.94  # of the variance: what is left turns by no common rule
 _ENDS = (16, 8)  # a 16th at the front, an 8th at the back: what begins and ends a text sits there, or little is learned
 
 
+def with_continued(table: torch.Tensor, *, offset: int, places: range) -> torch.Tensor:
+    """A position table in which some places go on from those before them.
+
+    Args:
+        table: (R, D), from the rows of padding, `offset` of them, to the last place.
+        offset: row of place 0.
+        places: whose rows are changed, or added behind the table; those before them are known.
+
+    Returns:
+        (max(R, offset + places.stop), D) float32; the argument is not changed.
+    """
+    start, stop = offset + places.start, offset + places.stop
+    known = table[:start].float()
+    return torch.cat([known, continued(known[offset:], len(places)), table[stop:].float()])
+
+
 def continued(places: torch.Tensor, num: int) -> torch.Tensor:
     """The rows that follow a learned position table, as if it had been longer.
 

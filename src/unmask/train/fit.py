@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from unmask.tasks.base import Task
 from unmask.train.distributed import ALONE, Ranks
 from unmask.train.guard import SpikeGuard, Verdict
 from unmask.train.optim import Optimizers
-from unmask.train.parallel import Parallel, whole
+from unmask.train.parallel import Parallel, spread, whole
 from unmask.train.regularize import Regularizer
 from unmask.train.schedule import schedule
 from unmask.train.settings import GuardSettings, OptimSettings
@@ -148,6 +148,21 @@ class Trainer:
         self._swap()
         self.mean = []
         return self.task
+
+    @torch.no_grad()
+    def change(self, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Change one parameter and its running mean between two steps; all ranks take what the first one has made.
+
+        Args:
+            name: of a parameter that moves.
+            change: from its whole value to another of the same shape.
+        """
+        named = self._moving()
+        means = [one for other, one in zip(named, self.mean, strict=False) if other == name]
+        for tensor in (named[name].detach(), *means):
+            made = change(whole(tensor))
+            numbers = self.ranks.sum((made if self.ranks.is_main else torch.zeros_like(made)).flatten().tolist())
+            tensor.copy_(spread(torch.tensor(numbers).view_as(made).to(made), tensor))
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that moves, which later steps leave alone; of tensors, only on the rank that writes."""

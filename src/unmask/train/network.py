@@ -80,6 +80,18 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
     return task
 
 
+def known_places(folder: Path | None) -> int:
+    """How many places the model has learned that a run goes on from; 0 for random weights.
+
+    Raises:
+        ArtefactError: the folder's config is damaged.
+    """
+    if folder is None:
+        return 0
+    path = folder / "config.json"
+    return EncoderConfig.from_hf(storage.read_json(path), place=path).max_length
+
+
 def as_built(settings: PretrainSettings, config: EncoderConfig) -> PretrainSettings:
     """The settings with the sizes that the network has, so that those of the run make the same one again."""
     shape = settings.model.model_copy(update={name: getattr(config, name) for name in _SHAPE})

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from unmask import storage
 from unmask.data.batching import Batch
 from unmask.data.blocks import PretrainStream, Vocabulary
 from unmask.data.corpus import Corpus
+from unmask.model.grow import POSITIONS
+from unmask.model.places import with_continued
 from unmask.runtime import Machine, Stop, stoppable
 from unmask.tasks.base import Task
 from unmask.tasks.mask_reader import MaskedLMSettings
@@ -22,7 +25,7 @@ from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
 from unmask.train.flops import peak_flops
-from unmask.train.network import CorpusCheck, as_built, build_network, load_corpora
+from unmask.train.network import CorpusCheck, as_built, build_network, known_places, load_corpora
 from unmask.train.progress import Progress
 from unmask.train.report import write_report
 from unmask.train.run import Run
@@ -87,7 +90,7 @@ def pretrain(
             ranks=group,
         ) as run:
             if not run.is_finished:
-                _Pretraining(run, opened, task, settings, sources, group).train()
+                _Pretraining(run, opened, task, settings, sources, group, known_places(model)).train()
             else:
                 log.info("this run is finished: %s", run.model)
             group.barrier()
@@ -142,8 +145,10 @@ class _Pretraining:
         settings: PretrainSettings,
         sources: dict[str, str],
         group: Ranks,
+        known_places: int,
     ) -> None:
         self.run = run
+        self.known_places = known_places
         self.sources = sources
         self.group = group
         self.settings = settings
@@ -192,6 +197,7 @@ class _Pretraining:
                     run.roll_back(trainer)
                 if self.stream.is_turn(trainer.step):
                     trainer.guard.renew()
+                    self._continue_places()
                 self._evaluate_if_due(stop)
                 if self._is_saving_due():
                     check.look(wait=True)
@@ -199,6 +205,14 @@ class _Pretraining:
                 run.end_if_asked(stop, trainer, {})
         run.checkpoints.wait()
         self._finish()
+
+    def _continue_places(self) -> None:
+        """Let places that nothing has been learned for go on from those before, for what is to read longer blocks."""
+        trainer, reached = self.trainer, self.stream.new_places(self.trainer.step)
+        places = range(max(reached.start, self.known_places), reached.stop)
+        if places:
+            offset = trainer.task.config.position_offset
+            trainer.change(POSITIONS, partial(with_continued, offset=offset, places=places))
 
     def _is_saving_due(self) -> bool:
         settings, trainer = self.settings, self.trainer
@@ -215,6 +229,7 @@ class _Pretraining:
         known = {event["step"] for event in run.events("evaluation")} if is_due and self.group.is_main else set()
         if not is_due or self.group.sum([trainer.step in known])[0]:
             return
+        self._continue_places()
         with trainer.averaged() as task:
             losses = held_out_losses(task, self.stream.held_out(), self.where, group=self.group, stop=stop)
         if losses is None:
