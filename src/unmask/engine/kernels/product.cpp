@@ -22,20 +22,19 @@ void finish(const Linear& layer, const char* sums, const float* left_scale, int 
     const int* shift = reinterpret_cast<const int*>(layer.shift.data()) + column;
     for (int r = 0; r < rows; ++r) {
         const long place = (row + r) * target.stride + column;
-        vectors(width, [&](long at, __mmask16 mask) {
+        vectors(width, [&](long at, auto lanes) {
             const char* from = sums + r * 256 + at * 4;
-            const __m512 offset = _mm512_maskz_loadu_ps(mask, bias + at);
-            __m512 x;
+            const Floats offset = load(bias + at, lanes);
+            Floats x;
             if (layer.format == kInt8) {
-                const __m512i whole = _mm512_sub_epi32(_mm512_loadu_si512(from), _mm512_maskz_loadu_epi32(mask, shift + at));
-                const __m512 unit = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scale + at), _mm512_set1_ps(left_scale[row + r]));
-                x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), unit, offset);
+                const Floats whole = difference(reinterpret_cast<const int*>(from), shift + at, lanes);
+                x = fma(whole, load(scale + at, lanes) * all(left_scale[row + r]), offset);
             } else {
-                x = _mm512_add_ps(_mm512_loadu_ps(from), offset);
+                x = load(reinterpret_cast<const float*>(from)) + offset;
             }
             if (target.then == Then::kGelu) x = gelu(x);
-            if (target.then == Then::kAdd) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, target.add + place + at));
-            _mm512_mask_storeu_ps(target.out + place + at, mask, x);
+            if (target.then == Then::kAdd) x = x + load(target.add + place + at, lanes);
+            store(target.out + place + at, x, lanes);
         });
     }
 }
@@ -45,19 +44,8 @@ void narrow(const Linear& layer, const float* row, float scale, char* line) {
     if (layer.format == kFloat) std::memcpy(line, row, sizeof(float) * layer.inputs);
     if (layer.format == kBFloat16) float_to_bfloat16(row, layer.inputs, reinterpret_cast<uint16_t*>(line));
     if (layer.format != kInt8) return;
-    const __m512 unit = _mm512_set1_ps(scale);
-    vectors(layer.inputs, [&](long at, __mmask16 mask) {
-        const __m512 x = _mm512_div_ps(_mm512_maskz_loadu_ps(mask, row + at), unit);
-        _mm_mask_storeu_epi8(line + at, mask, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
-    });
-}
-
-float greatest(const float* row, int size) {
-    __m512 most = _mm512_setzero_ps();
-    vectors(size, [&](long at, __mmask16 mask) {
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(mask, row + at)));
-    });
-    return _mm512_reduce_max_ps(most);
+    const Floats unit = all(scale);
+    vectors(layer.inputs, [&](long at, auto lanes) { store_bytes(line + at, load(row + at, lanes) / unit, 0, lanes); });
 }
 
 }  // namespace

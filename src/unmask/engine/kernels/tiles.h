@@ -25,13 +25,20 @@ using Tile = void (*)(const char* left, long left_stride, const char* right, int
 
 // The product for 1 to 6 rows and 1 to 4 vectors of 16 columns.
 Tile float_tile(int rows, int vectors);
-Tile int8_tile(int rows, int vectors);  // left is unsigned, right is signed
 Tile bfloat16_tile(int rows, int vectors);
+Tile int8_tile(int rows, int vectors);  // left is unsigned, right is signed
+
+// 256 bits of int8 have two encodings: AVX-VNNI's, in int8_tile, and AVX-512's.
+Tile int8_evex_tile(int rows, int vectors);
+bool has_avx_vnni();
 
 inline Tile tile_of(Format format, int rows, int vectors) {
-    return format == kFloat ? float_tile(rows, vectors)
-           : format == kInt8 ? int8_tile(rows, vectors)
-                             : bfloat16_tile(rows, vectors);
+    if (format == kFloat) return float_tile(rows, vectors);
+    if (format == kBFloat16) return bfloat16_tile(rows, vectors);
+#ifndef UNMASK_AVX512
+    if (!has_avx_vnni()) return int8_evex_tile(rows, vectors);
+#endif
+    return int8_tile(rows, vectors);
 }
 
 }  // namespace unmask
