@@ -15,12 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 SIZES = {"base": (768, 12, 3072), "4x256": (256, 4, 1024)}
 LENGTHS = {"32 texts of 8 to 64 tokens": (64, 48, 40, 32, 24, 16, 12, 8) * 4, "one text of 12": (12,), "4 of 512": (512,) * 4}
 NATIVE = ("avx512 float32", "avx2 float32", "avx512 int8", "avx2 int8")
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 ENGINES = (*NATIVE, "torch float32", "torch-avx2 float32")
 
 
@@ -47,7 +49,7 @@ def encoder_of(engine: str, size: str, layers: int, threads: int) -> Any:
     return NativeEncoder(made, kernels, precision, threads=threads)
 
 
-def work(engine: str, layers: int, threads: int) -> None:
+def work(engine: str, layers: int, threads: int, clock: Callable[[], float]) -> None:
     """Answer `size,workload` lines with the seconds of one pass, until there are no more."""
     import numpy as np
     import torch
@@ -63,14 +65,15 @@ def work(engine: str, layers: int, threads: int) -> None:
         starts = np.concatenate([[0], np.cumsum(LENGTHS[workload])])
         arguments = torch.full((int(starts[-1]),), 5), positions_of(starts, 2), Layout.of(starts)
         with torch.inference_mode():
-            start = time.perf_counter()
+            start = clock()
             encoders[size](*arguments)
-            print(time.perf_counter() - start, flush=True)
+            print(clock() - start, flush=True)
 
 
 def start(engine: str, chosen: argparse.Namespace) -> subprocess.Popen[str] | None:
     """A process that computes by an engine; `None` where it does not run."""
-    words = [sys.executable, __file__, "--engine", engine, "--layers", str(chosen.layers), "--threads", str(chosen.threads)]
+    options = {"engine": engine, "layers": chosen.layers, "threads": chosen.threads, "clock": chosen.clock}
+    words = [sys.executable, __file__, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
     limits = {"OMP_NUM_THREADS": str(chosen.threads)} | (AVX2 if engine.startswith("torch-avx2") else {})
     process = subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **limits}
@@ -113,10 +116,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for one thread on a core that others use")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.engine:
-        return work(chosen.engine, chosen.layers, chosen.threads)
+        return work(chosen.engine, chosen.layers, chosen.threads, CLOCKS[chosen.clock])
     workers = {name: process for name in ENGINES if (process := start(name, chosen)) is not None}
     print(f"{platform.processor() or platform.machine()}, {chosen.threads} threads, medians of {chosen.rounds} rounds")
     for size in SIZES:

@@ -12,7 +12,7 @@ namespace {
 // Keys as the columns of a right-hand side: panels of 64 keys, their size the depth.
 const char* pack_keys(Format format, const Head& head, int steps, AttentionRoom& room) {
     const int wide = round_up(steps, kLanes);
-    int* keys = room.keys.as<int>(size_t(round_up(head.length, kColumns)) * wide);
+    char* keys = room.keys.need(size_t(round_up(head.length, kColumns)) * wide * 4);
     int* rows = room.left.as<int>(size_t(kLanes) * wide);
     float unused;
     for (int start = 0; start < head.length; start += kLanes) {
@@ -24,11 +24,13 @@ const char* pack_keys(Format format, const Head& head, int steps, AttentionRoom&
             else
                 std::memset(row, 0, sizeof(int) * steps);
         }
-        int* panel = keys + size_t(start / kColumns) * wide * kColumns + start % kColumns;
-        for (int step = 0; step < wide; step += kLanes)
-            transpose(rows + step, wide, panel + step * long(kColumns), kColumns);
+        char* panel = keys + size_t(start / kColumns) * wide * 256;
+        for (int step = 0; step < wide; step += kLanes) {
+            char* to = panel + place_in_panel(wide, step, start % kColumns);
+            transpose(rows + step, wide, reinterpret_cast<int*>(to), kStepBytes / 4);
+        }
     }
-    return reinterpret_cast<const char*>(keys);
+    return keys;
 }
 
 // Values as the rows of a right-hand side: panels of 64 of their numbers, the keys the depth.
@@ -39,13 +41,17 @@ const char* pack_values(Format format, const Head& head, int steps, AttentionRoo
         const float* from = head.value + panel * kColumns;
         const int width = head.size - panel * kColumns < kColumns ? head.size - panel * kColumns : kColumns;
         for (int step = 0; step < steps; ++step) {
-            char* to = values + (size_t(panel) * steps + step) * 256;
+            char* to = values + size_t(panel) * steps * 256;
             if (format == kFloat) {
-                std::memcpy(to, from + step * head.stride, sizeof(float) * width);
+                vectors(width, [&](long at, auto lanes) {
+                    float* place = reinterpret_cast<float*>(to + place_in_panel(steps, step, int(at)));
+                    store(place, load(from + step * head.stride + at, lanes));
+                });
                 continue;
             }
             static const float nothing[kColumns] = {};
             const float* second = 2 * step + 1 < head.length ? from + (2 * step + 1) * head.stride : nothing;
+            to += place_in_panel(steps, step, 0);
             pair_to_bfloat16(from + 2 * step * head.stride, second, width, reinterpret_cast<uint16_t*>(to));
         }
     }
@@ -86,8 +92,9 @@ void attend(Format format, const Head& head, float* context, long stride, Attent
             to_left(format, head.query + (row + r) * head.stride, head.size, left + r * left_stride, 0, &unused);
         for (int at = 0; at < head.length; at += kColumns) {
             const int rest = head.length - at < kColumns ? head.length - at : kColumns;
-            tile_of(format, some, (rest + kLanes - 1) / kLanes)(left, left_stride, keys + at / kColumns * panel_bytes,
-                                                                depth, false, reinterpret_cast<char*>(scores + at), wide * 4);
+            const Tile tile = tile_of(format, some, (rest + kLanes - 1) / kLanes);
+            tile(left, left_stride, keys + at / kColumns * panel_bytes, round_up(depth, kLanes), depth, false,
+                 reinterpret_cast<char*>(scores + at), wide * 4);
         }
         for (int r = 0; r < some; ++r) {
             totals[r] = exponentials(scores + r * wide, head.length, factor);
@@ -95,8 +102,9 @@ void attend(Format format, const Head& head, float* context, long stride, Attent
         }
         for (int at = 0; at < head.size; at += kColumns) {
             const int width = head.size - at < kColumns ? head.size - at : kColumns;
-            tile_of(format, some, (width + kLanes - 1) / kLanes)(left, left_stride, values + at / kColumns * key_steps * 256L,
-                                                                 key_steps, false, reinterpret_cast<char*>(sums), 256);
+            const Tile tile = tile_of(format, some, (width + kLanes - 1) / kLanes);
+            tile(left, left_stride, values + at / kColumns * key_steps * 256L, key_steps, key_steps, false,
+                 reinterpret_cast<char*>(sums), 256);
             for (int r = 0; r < some; ++r)
                 vectors(width, [&](long i, auto lanes) {
                     const Floats x = load(sums + r * kColumns + i) * all(1.0f / totals[r]);

@@ -1,5 +1,5 @@
-// Sixteen floats in one register of AVX-512. floats_avx2.h has the same names in two registers, and the same bits but
-// for `reciprocal`.
+// Sixteen floats in one register of AVX-512. floats_avx2.h has the same names in two registers, and gives the same bits
+// but in `reciprocal` and where `scale` is denormal.
 #pragma once
 
 #include <immintrin.h>
@@ -82,6 +82,9 @@ using Words = __m512i;
 inline Words words(const char* from) { return _mm512_loadu_si512(from); }
 inline Words everywhere(int word) { return _mm512_set1_epi32(word); }
 inline void keep(char* to, Words x) { _mm512_storeu_si512(to, x); }
+inline void keep(char* to, Register x) { _mm512_storeu_ps(to, x); }
+
+inline void fetch_ahead(const char*) {}
 
 // Of `vectors` side by side, how many a tile of so many rows takes at once: 32 registers hold 24 sums.
 constexpr int abreast(int, int vectors) { return vectors; }

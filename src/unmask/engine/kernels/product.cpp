@@ -76,8 +76,8 @@ void Linear::pack(Format kind, const float* from, const float* offsets, int rows
         const float largest = greatest(row, columns);
         scales[n] = largest > 0 ? largest / 127.0f : 1.0f;
         narrow(*this, row, scales[n], line.data());
-        char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + n % kColumns * 4;
-        for (int step = 0; step < steps(); ++step) std::memcpy(to + step * 256L, line.data() + step * 4, 4);
+        char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + place_in_panel(steps(), 0, n % kColumns);
+        for (int step = 0; step < steps(); ++step) std::memcpy(to + long(step) * kStepBytes, line.data() + step * 4, 4);
         int sum = 0;
         if (kind == kInt8)
             for (int k = 0; k < columns; ++k) sum += int8_t(line[k]);
@@ -97,12 +97,12 @@ void multiply(const Linear& layer, const char* left, const float* left_scale, in
             const int count = width < kColumns ? (width + kLanes - 1) / kLanes : kColumns / kLanes;
             for (int step = 0; step < steps; step += block) {
                 const int size = steps - step < block ? steps - step : block;
-                const char* right = layer.weight.data() + (size_t(panel) * steps + step) * 256;
+                const char* right = layer.weight.data() + size_t(panel) * steps * 256 + place_in_panel(steps, step, 0);
                 for (int row = start; row < stop; row += kRows) {
                     const int some = stop - row < kRows ? stop - row : kRows;
                     char* to = sums + (row - start) * 256;
                     const char* from = left + row * layer.left_stride() + step * 4L;
-                    tile_of(layer.format, some, count)(from, layer.left_stride(), right, size, step > 0, to, 256);
+                    tile_of(layer.format, some, count)(from, layer.left_stride(), right, steps, size, step > 0, to, 256);
                     if (step + size == steps)
                         finish(layer, to, left_scale, some, panel * kColumns, row, target);
                 }

@@ -5,10 +5,11 @@
 namespace unmask {
 namespace {
 
-// R rows times N registers of columns, all sums in registers.
-template <int R, int N>
-void strip(const char* left, long left_stride, const char* right, int steps, bool go_on, char* to, long stride) {
-    constexpr long size = sizeof(Words);
+// R rows times V vectors of columns, in N registers a row.
+template <int R, int V>
+void strip(const char* left, long left_stride, const char* right, long apart, int steps, bool go_on, char* to,
+           long stride) {
+    constexpr int size = sizeof(Words), parts = 64 / size, N = V * parts;
     Sums sums[R][N];
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r)
@@ -17,27 +18,29 @@ void strip(const char* left, long left_stride, const char* right, int steps, boo
     for (int s = 0; s < steps; ++s) {
         Words columns[N];
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) columns[n] = words(right + n * size);
+        for (int n = 0; n < N; ++n) columns[n] = words(right + n / parts * apart + n % parts * size);
 #pragma GCC unroll 6
         for (int r = 0; r < R; ++r) {
             const Words value = everywhere(*reinterpret_cast<const int*>(left + r * left_stride));
 #pragma GCC unroll 8
             for (int n = 0; n < N; ++n) sums[r][n] = step(sums[r][n], value, columns[n]);
         }
+        fetch_ahead(right);
         left += 4;
-        right += 256;
+        right += kStepBytes;
     }
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) keep(to + r * stride + n * size, (Words)sums[r][n]);
+        for (int n = 0; n < N; ++n) keep(to + r * stride + n * size, sums[r][n]);
 }
 
 template <int R, int V>
-void tile(const char* left, long left_stride, const char* right, int steps, bool go_on, char* to, long stride) {
-    constexpr int width = 64 * abreast(R, V);
-    for (int at = 0; at < 64 * V; at += width)
-        strip<R, width / sizeof(Words)>(left, left_stride, right + at, steps, go_on, to + at, stride);
+void tile(const char* left, long left_stride, const char* right, int whole, int steps, bool go_on, char* to,
+          long stride) {
+    const long apart = vectors_apart(whole);
+    for (int v = 0; v < V; v += abreast(R, V))
+        strip<R, abreast(R, V)>(left, left_stride, right + v * apart, apart, steps, go_on, to + v * 64, stride);
 }
 
 template <int R>
