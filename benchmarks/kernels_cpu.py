@@ -19,7 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 SIZES = {"base": (768, 12, 3072), "4x256": (256, 4, 1024)}
-LENGTHS = {"32 texts of 8 to 64 tokens": (64, 48, 40, 32, 24, 16, 12, 8) * 4, "one text of 12": (12,), "4 of 512": (512,) * 4}
+LENGTHS = {
+    "32 texts of 8 to 64 tokens": (64, 48, 40, 32, 24, 16, 12, 8) * 4,
+    "one text of 12": (12,),
+    "4 of 512": (512,) * 4,
+}
 NATIVE = ("avx512 float32", "avx2 float32", "avx512 int8", "avx2 int8")
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -36,7 +40,11 @@ def encoder_of(engine: str, size: str, layers: int, threads: int) -> Any:
     hidden, heads, wide = SIZES[size]
     made = Encoder(
         EncoderConfig(
-            vocab_size=64, hidden_size=hidden, num_attention_heads=heads, intermediate_size=wide, num_hidden_layers=layers
+            vocab_size=64,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=wide,
+            num_hidden_layers=layers,
         )
     ).eval()
     made.init_weights(0)

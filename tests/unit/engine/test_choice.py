@@ -86,8 +86,9 @@ def test_speeds_of_other_kernels_are_measured_anew(cache: Path, monkeypatch: pyt
     kernels = Library("", ctypes.CDLL(None), 7, "of their source")
     measured = []
     monkeypatch.setattr(choice, "_measure", lambda config, one, threads: measured.append(one) or 1.0)
-    for variant in (*VARIANTS, *VARIANTS):
-        monkeypatch.setattr(choice, "library", lambda found=replace(kernels, variant=variant): found)
+    there = [replace(kernels, variant=variant) for variant in VARIANTS]
+    for found in there * 2:
+        monkeypatch.setattr(choice, "library", lambda found=found: found)
         choose(tiny.config(), name="native", certified={"int8": "native"}, threads=1)
     assert measured == [("native", "float32"), ("native", "int8")] * len(VARIANTS)
 

@@ -15,9 +15,10 @@ inline Words words(const char* from) { return _mm256_loadu_si256(reinterpret_cas
 inline Words everywhere(int word) { return _mm256_set1_epi32(word); }
 inline void keep(char* to, Words x) { _mm256_storeu_si256(reinterpret_cast<Words*>(to), x); }
 inline void keep(char* to, Register x) { _mm256_storeu_ps(reinterpret_cast<float*>(to), x); }
-// Into L2, 128 steps before they are due: a sixth more speed with weights that come from memory.
-inline void fetch_ahead(const char* columns) { _mm_prefetch(columns + 128 * 64, _MM_HINT_T1); }
 inline Register fma(Register x, Register y, Register z) { return _mm256_fmadd_ps(x, y, z); }
+
+// Columns of 128 steps later into L2: a sixth more speed where weights come from memory.
+inline void fetch_ahead(const char* columns) { _mm_prefetch(columns + 128 * 64, _MM_HINT_T1); }
 
 // Of `vectors` side by side, how many a tile of so many rows takes at once: 16 registers hold 12 sums.
 constexpr int abreast(int rows, int vectors) { return rows == 1 ? vectors : rows == 2 && vectors % 2 == 0 ? 2 : 1; }
@@ -149,7 +150,8 @@ inline void transpose_quarter(const int* in, long in_stride, int* out, long out_
 // 16 x 16 words, rows to columns; rows of `in_stride` and `out_stride` words.
 inline void transpose(const int* in, long in_stride, int* out, long out_stride) {
     for (int i = 0; i < 16; i += 8)
-        for (int j = 0; j < 16; j += 8) transpose_quarter(in + i * in_stride + j, in_stride, out + j * out_stride + i, out_stride);
+        for (int j = 0; j < 16; j += 8)
+            transpose_quarter(in + i * in_stride + j, in_stride, out + j * out_stride + i, out_stride);
 }
 
 }  // namespace

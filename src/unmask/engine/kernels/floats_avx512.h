@@ -47,8 +47,12 @@ inline Floats difference(const int* x, const int* y, Lanes lanes) {
 inline __m128i bytes(Floats x, int offset) {
     return _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(offset)));
 }
-inline void store_bytes(char* to, Floats x, int offset) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes(x, offset)); }
-inline void store_bytes(char* to, Floats x, int offset, Lanes lanes) { _mm_mask_storeu_epi8(to, lanes, bytes(x, offset)); }
+inline void store_bytes(char* to, Floats x, int offset) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes(x, offset));
+}
+inline void store_bytes(char* to, Floats x, int offset, Lanes lanes) {
+    _mm_mask_storeu_epi8(to, lanes, bytes(x, offset));
+}
 
 // 16 x 16 words, rows to columns; rows of `in_stride` and `out_stride` words.
 inline void transpose(const int* in, long in_stride, int* out, long out_stride) {
@@ -84,6 +88,7 @@ inline Words everywhere(int word) { return _mm512_set1_epi32(word); }
 inline void keep(char* to, Words x) { _mm512_storeu_si512(to, x); }
 inline void keep(char* to, Register x) { _mm512_storeu_ps(to, x); }
 
+// The processor's own look ahead is enough.
 inline void fetch_ahead(const char*) {}
 
 // Of `vectors` side by side, how many a tile of so many rows takes at once: 32 registers hold 24 sums.

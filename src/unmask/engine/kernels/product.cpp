@@ -97,12 +97,14 @@ void multiply(const Linear& layer, const char* left, const float* left_scale, in
             const int count = width < kColumns ? (width + kLanes - 1) / kLanes : kColumns / kLanes;
             for (int step = 0; step < steps; step += block) {
                 const int size = steps - step < block ? steps - step : block;
-                const char* right = layer.weight.data() + size_t(panel) * steps * 256 + place_in_panel(steps, step, 0);
+                const char* whole = layer.weight.data() + size_t(panel) * steps * 256;
+                const char* right = whole + place_in_panel(steps, step, 0);
                 for (int row = start; row < stop; row += kRows) {
                     const int some = stop - row < kRows ? stop - row : kRows;
                     char* to = sums + (row - start) * 256;
                     const char* from = left + row * layer.left_stride() + step * 4L;
-                    tile_of(layer.format, some, count)(from, layer.left_stride(), right, steps, size, step > 0, to, 256);
+                    const Tile tile = tile_of(layer.format, some, count);
+                    tile(from, layer.left_stride(), right, steps, size, step > 0, to, 256);
                     if (step + size == steps)
                         finish(layer, to, left_scale, some, panel * kColumns, row, target);
                 }
