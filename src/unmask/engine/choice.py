@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from unmask.data.batching import positions_of
-from unmask.engine.compiled import library
+from unmask.engine.compiled import VARIANTS, library
 from unmask.engine.native import NativeEncoder
 from unmask.engine.onnx_size import fits
 from unmask.engine.portable import change_products
@@ -130,9 +130,9 @@ def why_not(name: str = "native") -> str:
         )
     found = library()
     if found is None:
-        return "its kernels were not compiled, or the processor has no AVX-512"
-    missing = [one for one in PRECISIONS if not found.runs(one)]
-    return f"it has no instructions for {', '.join(missing)}" if missing else "everything is there"
+        return "its kernels were not compiled, or the processor has neither AVX-512 nor AVX2"
+    kind, missing = VARIANTS[found.variant], ", ".join(one for one in PRECISIONS if not found.runs(one))
+    return f"{kind} has no instructions for {missing} here" if missing else f"everything is there, by {kind}"
 
 
 def install(task: Task, engine: Engine) -> None:
@@ -191,7 +191,7 @@ def _versions() -> str:
     kernels, runtime = library(), "none"
     with suppress(PackageNotFoundError):  # also where another package of its makers has the module
         runtime = version("onnxruntime")
-    return f"{torch.__version__} {kernels and kernels.source} {runtime}"
+    return f"{torch.__version__} {kernels and f'{kernels.variant}-{kernels.source}'} {runtime}"
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The compiled kernels: one shared library in plain C, found beside this file, used where the processor can run it."""
+"""The compiled kernels: a shared library in plain C for each kind of processor, beside this file."""
 
 import ctypes
 import functools
@@ -9,7 +9,7 @@ from pathlib import Path
 
 log = logging.getLogger("unmask")
 
-PATH = Path(__file__).with_name("_kernels.so")
+VARIANTS = {"avx512": "AVX-512", "avx2": "AVX2"}  # the fastest one first
 SOURCES = Path(__file__).with_name("kernels")
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
@@ -23,9 +23,8 @@ _SIGNATURES: dict[str, list[type]] = {
 }
 _NO_RESULT = ("unmask_free", "unmask_set_tables")
 _FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2}
-# Bits that `unmask_isa` gives, and what each format takes.
-_AVX512, _VNNI, _BF16 = 1, 2, 4
-_NEEDED = {"float32": _AVX512, "bfloat16": _AVX512 | _BF16, "int8": _AVX512 | _VNNI}
+# Bits that `unmask_isa` gives.
+_BITS = {"float32": 1, "int8": 2, "bfloat16": 4}
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,24 @@ class Library:
     """The kernels as this processor can use them.
 
     Attributes:
+        variant: `avx512` or `avx2`.
         calls: the functions of kernels/api.cpp.
-        isa: instruction sets of the processor, as `unmask_isa` counts them.
+        isa: the formats that run, as `unmask_isa` counts them.
         source: hash of what they were compiled from.
     """
 
+    variant: str
     calls: ctypes.CDLL
     isa: int
     source: str
 
     def runs(self, precision: str) -> bool:
         """Whether products in `float32`, `bfloat16` or `int8` run on this processor."""
-        return self.isa & _NEEDED[precision] == _NEEDED[precision]
+        return bool(self.isa & _BITS[precision])
 
     def attention_format(self, precision: str) -> int:
         """Number of the format of attention's products: bfloat16, or float32 where asked for or needed."""
-        return _FORMATS["float32" if precision == "float32" or not self.isa & _BF16 else "bfloat16"]
+        return _FORMATS["float32" if precision == "float32" or not self.runs("bfloat16") else "bfloat16"]
 
     @staticmethod
     def format(precision: str) -> int:
@@ -57,20 +58,31 @@ class Library:
 
 
 @functools.cache
-def library() -> Library | None:
-    """The kernels; `None` where they were not compiled, are stale, or the processor has no AVX-512."""
-    if not PATH.is_file():
+def library(variant: str | None = None) -> Library | None:
+    """The kernels; `None` where they were not compiled, are stale, or the processor has neither AVX-512 nor AVX2.
+
+    Args:
+        variant: `avx512` or `avx2`; by default the fastest one that runs here.
+    """
+    found = (_load(one) for one in (VARIANTS if variant is None else [variant]))
+    return next((one for one in found if one is not None), None)
+
+
+def _load(variant: str) -> Library | None:
+    path = Path(__file__).with_name(f"_kernels_{variant}.so")
+    if not path.is_file():
         return None
     try:
-        calls = ctypes.CDLL(str(PATH))
+        calls = ctypes.CDLL(str(path))
     except OSError as error:
-        log.warning("the compiled kernels cannot be loaded (%s); torch computes instead, more slowly", error)
+        log.warning("%s cannot be loaded (%s) and is left out; what computes instead is slower", path.name, error)
         return None
     calls.unmask_source.restype = ctypes.c_char_p
     source = calls.unmask_source().decode()
     if SOURCES.is_dir() and source != source_hash(SOURCES):
         log.warning(
-            "the compiled kernels are older than their source; torch computes instead: install the package anew"
+            "%s is older than its source and is left out; what computes instead is slower: install the package anew",
+            path.name,
         )
         return None
     for name, arguments in _SIGNATURES.items():
@@ -78,7 +90,7 @@ def library() -> Library | None:
         call.argtypes = arguments
         call.restype = None if name in _NO_RESULT else _INT
     isa = int(calls.unmask_isa())
-    return Library(calls, isa, source) if isa else None
+    return Library(variant, calls, isa, source) if isa else None
 
 
 def source_hash(folder: Path) -> str:

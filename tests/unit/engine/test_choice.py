@@ -1,6 +1,8 @@
 """The choice of an engine: what is asked for, what runs here, what is measured and remembered."""
 
+import ctypes
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tests import tiny
 from unmask.checkpoint import load_model, save_model
 from unmask.engine import choice
 from unmask.engine.choice import Engine, choose, runs
-from unmask.engine.compiled import library
+from unmask.engine.compiled import VARIANTS, Library, library
 from unmask.engine.native import NativeEncoder
 from unmask.engine.onnx import OnnxEncoder
 from unmask.errors import ResourceError, UsageError
@@ -66,6 +68,29 @@ def test_a_certificate_holds_for_the_engine_that_was_measured(monkeypatch: pytes
 def test_a_cache_that_cannot_be_read_or_written_is_no_hindrance(cache: Path) -> None:
     cache.parent.parent.write_text("a file where a folder should be") if not cache.parent.parent.exists() else None
     assert choose(tiny.config(), certified={"int8": BEST}, threads=1).precision in ("float32", "int8")
+
+
+@pytest.mark.skipif(library("avx2") is None, reason="no AVX2")
+def test_a_processor_that_has_avx2_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = replace(library("avx2"), isa=1)  # type: ignore[type-var]
+    monkeypatch.setattr(choice, "library", lambda: alone)
+    assert choice.why_not() == "AVX2 has no instructions for bfloat16, int8 here"
+    engine = choose(tiny.config(), certified={"int8": "native"}, threads=1)
+    assert engine == Engine("native", "float32", 1, "exact")
+    assert choose(tiny.config(), precision="int8").name in ("onnx", "torch")
+    with pytest.raises(ResourceError, match="AVX2 has no instructions for bfloat16, int8"):
+        choose(tiny.config(), name="native", precision="int8")
+
+
+def test_speeds_of_other_kernels_are_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = Library("", ctypes.CDLL(None), 7, "of their source")
+    measured = []
+    monkeypatch.setattr(choice, "_measure", lambda config, one, threads: measured.append(one) or 1.0)
+    there = [replace(kernels, variant=variant) for variant in VARIANTS]
+    for found in there * 2:
+        monkeypatch.setattr(choice, "library", lambda found=found: found)
+        choose(tiny.config(), name="native", certified={"int8": "native"}, threads=1)
+    assert measured == [("native", "float32"), ("native", "int8")] * len(VARIANTS)
 
 
 def test_what_is_asked_for_is_taken() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.engine.compiled import SOURCES, Library, library, source_hash
+from unmask.engine import compiled
+from unmask.engine.compiled import SOURCES, VARIANTS, Library, library, source_hash
 from unmask.engine.native import NativeEncoder
 from unmask.engine.portable import change_products
 from unmask.errors import ResourceError
@@ -26,12 +28,22 @@ EXACT = 5e-6  # float32 sums of another order, hidden states of size 1
 NEAR = {"bfloat16": 2e-2, "int8": 5e-2}  # weights here are large: 8 bits of mantissa, 7 bits of a row's range
 
 
-@pytest.fixture
-def kernels() -> Library:
-    found = library()
-    if found is None or not all(found.runs(one) for one in ("float32", "bfloat16", "int8")):
-        pytest.skip("this processor cannot run all kernels")
+# Which kernels compute in which precision.
+LOWER = [("avx512", "bfloat16"), ("avx512", "int8"), ("avx2", "int8")]
+EVERY = [("avx512", "float32"), ("avx2", "float32"), *LOWER]
+FORMATS = {variant: [one for name, one in EVERY if name == variant] for variant in VARIANTS}
+
+
+def kernels_of(variant: str) -> Library:
+    found = library(variant)
+    if found is None or not all(found.runs(one) for one in FORMATS[variant]):
+        pytest.skip(f"this processor cannot run all kernels of {variant}")
     return found
+
+
+@pytest.fixture(params=VARIANTS)
+def kernels(request: pytest.FixtureRequest) -> Library:
+    return kernels_of(request.param)
 
 
 def encoder(seed: int = 0, **sizes: int) -> Encoder:
@@ -52,13 +64,39 @@ def inputs(*lengths: int, offset: int = 2, seed: int = 0) -> Inputs:
     return ids, positions, Layout.of(starts)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("c++") is None or "avx512_vnni" not in Path("/proc/cpuinfo").read_text(),
-    reason="no compiler, or no AVX-512",
-)
-def test_the_kernels_were_compiled_when_the_package_was_installed() -> None:
-    assert library() is not None
-    assert library().calls.unmask_source().decode() == source_hash(SOURCES)  # type: ignore[union-attr]
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("c++") is None, reason="no compiler")
+@pytest.mark.parametrize(("variant", "flag"), [("avx512", "avx512_vnni"), ("avx2", "avx2")])
+def test_the_kernels_were_compiled_when_the_package_was_installed(variant: str, flag: str) -> None:
+    if flag not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"no {flag}")
+    found = library(variant)
+    assert found is not None
+    assert found.calls.unmask_source().decode() == source_hash(SOURCES)
+
+
+def test_the_fastest_variant_that_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {"avx512", "avx2"}
+    monkeypatch.setattr(compiled, "_load", lambda variant: variant if variant in runs else None)
+    taken = library.__wrapped__
+    assert taken() == "avx512"
+    assert taken("avx2") == "avx2"
+    runs.remove("avx512")
+    assert taken() == "avx2"
+    assert taken("avx512") is None
+    runs.clear()
+    assert taken() is None
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+def test_no_instruction_of_avx512_runs_where_there_may_be_none() -> None:
+    """A processor that has AVX-512 does not notice. EVEX begins with the byte 62; masks are the registers k0 to k7."""
+    path = Path(kernels_of("avx2").calls._name)
+    text = subprocess.run(["objdump", "-d", path], capture_output=True, text=True, check=True).stdout
+    functions = [one for one in text.split("\n\n") if ">:\n" in one]
+    beyond = [one for one in functions if re.search(r":\t62 |%k[0-7]|%zmm", one)]
+    assert beyond, "tiles of int8 in the encoding of AVX-512"
+    assert all("vpdpbusd" in one for one in beyond), "nothing else"
+    assert any("vpdpbusd" in one for one in functions if one not in beyond), "and the same in AVX-VNNI's"
 
 
 SHAPES = [
@@ -83,7 +121,7 @@ def test_float32_equals_the_network(kernels: Library, shape: dict[str, int], len
             torch.testing.assert_close(fast(*batch, needed=needed), slow(*batch, needed=needed), atol=EXACT, rtol=EXACT)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize(("kernels", "precision"), LOWER, indirect=["kernels"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_low_precision_equals_the_twin_in_torch(kernels: Library, precision: str, shape: dict[str, int]) -> None:
     shape = shape | {"num_hidden_layers": 1}  # each further layer turns a rounding into more of them
@@ -98,6 +136,23 @@ def test_low_precision_equals_the_twin_in_torch(kernels: Library, precision: str
     assert 0 < noise < NEAR[precision]
     # int8: only a rounding to the next number now and then; bfloat16: attention's products are bfloat16 too
     assert (found - twin).norm() / exact.norm() < noise * (0.1 if precision == "int8" else 1.5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_both_variants_give_the_same_bits(precision: str, shape: dict[str, int]) -> None:
+    slow = encoder(**shape)
+    for layer in slow.layers:
+        signs = torch.rand(layer.up.bias.shape, generator=torch.Generator().manual_seed(1)) - 0.5
+        layer.up.bias.data = signs.sign() * 30  # GELU gives x or 0 there; in between AVX-512 estimates 1 / x
+    batch = inputs(5, 90, 33, 2)
+    with torch.inference_mode():
+        one, other = (
+            NativeEncoder(slow, replace(kernels_of(variant), isa=3), precision, threads=1)(*batch)
+            for variant in VARIANTS
+        )
+    assert torch.equal(one, other)
+    assert one.isfinite().all()
 
 
 def test_products_can_be_kept_more_exact(kernels: Library) -> None:
@@ -116,7 +171,7 @@ def test_products_can_be_kept_more_exact(kernels: Library) -> None:
     torch.testing.assert_close(twin, exact, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(("kernels", "precision"), EVERY, indirect=["kernels"])
 def test_an_answer_is_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads(
     kernels: Library, precision: str
 ) -> None:
@@ -188,7 +243,7 @@ def test_a_format_that_the_processor_lacks_is_refused(kernels: Library) -> None:
     assert old.runs("float32")
     with pytest.raises(ResourceError, match="int8"):
         NativeEncoder(encoder(), old, "int8", threads=1)
-    with torch.inference_mode():  # AVX-512 with VNNI but without BF16: attention is float32 then
+    with torch.inference_mode():  # VNNI but no bfloat16: attention is float32 then
         batch = inputs(9, 50)
         found = NativeEncoder(encoder(), replace(kernels, isa=3), "int8", threads=1)(*batch)
         assert (found - encoder()(*batch)).norm() / found.norm() < NEAR["int8"]
@@ -200,18 +255,19 @@ sys.path.insert(0, {root!r})
 from tests.unit.engine.test_native import encoder, inputs
 from unmask.engine.compiled import library
 from unmask.engine.native import NativeEncoder
-one, batch = NativeEncoder(encoder(), library(), "float32", threads=1), inputs(40, 40, 9, 200)
+kernels = library({variant!r})
+one, batch = NativeEncoder(encoder(), kernels, "float32", threads=1), inputs(40, 40, 9, 200)
 with torch.inference_mode():
     wanted = one(*batch)
     size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 28), size + (1 << 28)))
-    assert torch.equal(NativeEncoder(encoder(), library(), "float32", threads=500)(*batch), wanted)
+    assert torch.equal(NativeEncoder(encoder(), kernels, "float32", threads=500)(*batch), wanted)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs the size of this process")
 def test_threads_that_the_system_does_not_give_are_not_missed(kernels: Library) -> None:
     """Their stacks alone would take more than the 256 MB that are left."""
-    code = _FEW_THREADS.format(root=str(Path(__file__).parents[3]))
+    code = _FEW_THREADS.format(root=str(Path(__file__).parents[3]), variant=kernels.variant)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,35 +9,10 @@
 namespace unmask {
 namespace {
 
-// 16 x 16 words, rows to columns; rows of `in_stride` and `out_stride` words.
-void transpose(const int* in, long in_stride, int* out, long out_stride) {
-    __m512i a[16], b[16];
-    for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(in + i * in_stride);
-    for (int i = 0; i < 16; i += 2) {
-        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; ++j) {
-            a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]);
-            a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
-        }
-    for (int i = 0; i < 4; ++i) {
-        b[i] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88);
-        b[i + 4] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
-        b[i + 8] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88);
-        b[i + 12] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 8; ++i) {
-        _mm512_storeu_si512(out + i * out_stride, _mm512_shuffle_i32x4(b[i], b[i + 8], 0x88));
-        _mm512_storeu_si512(out + (i + 8) * out_stride, _mm512_shuffle_i32x4(b[i], b[i + 8], 0xdd));
-    }
-}
-
 // Keys as the columns of a right-hand side: panels of 64 keys, their size the depth.
 const char* pack_keys(Format format, const Head& head, int steps, AttentionRoom& room) {
     const int wide = round_up(steps, kLanes);
-    int* keys = room.keys.as<int>(size_t(round_up(head.length, kColumns)) * wide);
+    char* keys = room.keys.need(size_t(round_up(head.length, kColumns)) * wide * 4);
     int* rows = room.left.as<int>(size_t(kLanes) * wide);
     float unused;
     for (int start = 0; start < head.length; start += kLanes) {
@@ -49,11 +24,13 @@ const char* pack_keys(Format format, const Head& head, int steps, AttentionRoom&
             else
                 std::memset(row, 0, sizeof(int) * steps);
         }
-        int* panel = keys + size_t(start / kColumns) * wide * kColumns + start % kColumns;
-        for (int step = 0; step < wide; step += kLanes)
-            transpose(rows + step, wide, panel + step * long(kColumns), kColumns);
+        char* panel = keys + size_t(start / kColumns) * wide * 256;
+        for (int step = 0; step < wide; step += kLanes) {
+            char* to = panel + place_in_panel(wide, step, start % kColumns);
+            transpose(rows + step, wide, reinterpret_cast<int*>(to), kStepBytes / 4);
+        }
     }
-    return reinterpret_cast<const char*>(keys);
+    return keys;
 }
 
 // Values as the rows of a right-hand side: panels of 64 of their numbers, the keys the depth.
@@ -64,13 +41,17 @@ const char* pack_values(Format format, const Head& head, int steps, AttentionRoo
         const float* from = head.value + panel * kColumns;
         const int width = head.size - panel * kColumns < kColumns ? head.size - panel * kColumns : kColumns;
         for (int step = 0; step < steps; ++step) {
-            char* to = values + (size_t(panel) * steps + step) * 256;
+            char* to = values + size_t(panel) * steps * 256;
             if (format == kFloat) {
-                std::memcpy(to, from + step * head.stride, sizeof(float) * width);
+                vectors(width, [&](long at, auto lanes) {
+                    float* place = reinterpret_cast<float*>(to + place_in_panel(steps, step, int(at)));
+                    store(place, load(from + step * head.stride + at, lanes));
+                });
                 continue;
             }
             static const float nothing[kColumns] = {};
             const float* second = 2 * step + 1 < head.length ? from + (2 * step + 1) * head.stride : nothing;
+            to += place_in_panel(steps, step, 0);
             pair_to_bfloat16(from + 2 * step * head.stride, second, width, reinterpret_cast<uint16_t*>(to));
         }
     }
@@ -79,19 +60,16 @@ const char* pack_values(Format format, const Head& head, int steps, AttentionRoo
 
 // 2**((x - max) * factor) in place; returns the sum.
 float exponentials(float* scores, int size, float factor) {
-    __m512 most = _mm512_set1_ps(-INFINITY);
-    vectors(size, [&](long at, __mmask16 mask) {
-        most = _mm512_mask_max_ps(most, mask, most, _mm512_maskz_loadu_ps(mask, scores + at));
+    Floats most = all(-INFINITY);
+    vectors(size, [&](long at, auto lanes) { most = choose(lanes, max(most, load(scores + at, lanes)), most); });
+    const Floats top = all(max_of(most)), scale = all(factor);
+    Floats sum = all(0.0f);
+    vectors(size, [&](long at, auto lanes) {
+        const Floats y = exp2((load(scores + at, lanes) - top) * scale);
+        store(scores + at, y, lanes);
+        sum = choose(lanes, sum + y, sum);
     });
-    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most)), scale = _mm512_set1_ps(factor);
-    __m512 sum = _mm512_setzero_ps();
-    vectors(size, [&](long at, __mmask16 mask) {
-        const __m512 x = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, scores + at), top);
-        const __m512 y = exp2(_mm512_mul_ps(x, scale));
-        _mm512_mask_storeu_ps(scores + at, mask, y);
-        sum = _mm512_mask_add_ps(sum, mask, sum, y);
-    });
-    return _mm512_reduce_add_ps(sum);
+    return sum_of(sum);
 }
 
 }  // namespace
@@ -114,8 +92,9 @@ void attend(Format format, const Head& head, float* context, long stride, Attent
             to_left(format, head.query + (row + r) * head.stride, head.size, left + r * left_stride, 0, &unused);
         for (int at = 0; at < head.length; at += kColumns) {
             const int rest = head.length - at < kColumns ? head.length - at : kColumns;
-            tile_of(format, some, (rest + kLanes - 1) / kLanes)(left, left_stride, keys + at / kColumns * panel_bytes,
-                                                                depth, false, reinterpret_cast<char*>(scores + at), wide * 4);
+            const Tile tile = tile_of(format, some, (rest + kLanes - 1) / kLanes);
+            tile(left, left_stride, keys + at / kColumns * panel_bytes, round_up(depth, kLanes), depth, false,
+                 reinterpret_cast<char*>(scores + at), wide * 4);
         }
         for (int r = 0; r < some; ++r) {
             totals[r] = exponentials(scores + r * wide, head.length, factor);
@@ -123,12 +102,13 @@ void attend(Format format, const Head& head, float* context, long stride, Attent
         }
         for (int at = 0; at < head.size; at += kColumns) {
             const int width = head.size - at < kColumns ? head.size - at : kColumns;
-            tile_of(format, some, (width + kLanes - 1) / kLanes)(left, left_stride, values + at / kColumns * key_steps * 256L,
-                                                                 key_steps, false, reinterpret_cast<char*>(sums), 256);
+            const Tile tile = tile_of(format, some, (width + kLanes - 1) / kLanes);
+            tile(left, left_stride, values + at / kColumns * key_steps * 256L, key_steps, key_steps, false,
+                 reinterpret_cast<char*>(sums), 256);
             for (int r = 0; r < some; ++r)
-                vectors(width, [&](long i, __mmask16 mask) {
-                    const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(sums + r * kColumns + i), _mm512_set1_ps(1.0f / totals[r]));
-                    _mm512_mask_storeu_ps(context + (row + r) * stride + at + i, mask, x);
+                vectors(width, [&](long i, auto lanes) {
+                    const Floats x = load(sums + r * kColumns + i) * all(1.0f / totals[r]);
+                    store(context + (row + r) * stride + at + i, x, lanes);
                 });
         }
     }

@@ -125,9 +125,8 @@ class Pass {
         const float* word = encoder_.word + batch_.ids[token] * size_;
         const float* position = encoder_.position + batch_.positions[token] * size_;
         const float* type = encoder_.type + (batch_.types ? batch_.types[token] * size_ : 0);
-        vectors(size_, [&](long at, __mmask16 mask) {
-            const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, word + at), _mm512_maskz_loadu_ps(mask, position + at));
-            _mm512_mask_storeu_ps(to + at, mask, _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, type + at)));
+        vectors(size_, [&](long at, auto lanes) {
+            store(to + at, load(word + at, lanes) + load(position + at, lanes) + load(type + at, lanes), lanes);
         });
         layer_norm(to, floats(encoder_.norm.weight), floats(encoder_.norm.bias), encoder_.eps, size_, to);
     }

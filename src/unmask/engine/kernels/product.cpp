@@ -22,20 +22,19 @@ void finish(const Linear& layer, const char* sums, const float* left_scale, int 
     const int* shift = reinterpret_cast<const int*>(layer.shift.data()) + column;
     for (int r = 0; r < rows; ++r) {
         const long place = (row + r) * target.stride + column;
-        vectors(width, [&](long at, __mmask16 mask) {
+        vectors(width, [&](long at, auto lanes) {
             const char* from = sums + r * 256 + at * 4;
-            const __m512 offset = _mm512_maskz_loadu_ps(mask, bias + at);
-            __m512 x;
+            const Floats offset = load(bias + at, lanes);
+            Floats x;
             if (layer.format == kInt8) {
-                const __m512i whole = _mm512_sub_epi32(_mm512_loadu_si512(from), _mm512_maskz_loadu_epi32(mask, shift + at));
-                const __m512 unit = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scale + at), _mm512_set1_ps(left_scale[row + r]));
-                x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), unit, offset);
+                const Floats whole = difference(reinterpret_cast<const int*>(from), shift + at, lanes);
+                x = fma(whole, load(scale + at, lanes) * all(left_scale[row + r]), offset);
             } else {
-                x = _mm512_add_ps(_mm512_loadu_ps(from), offset);
+                x = load(reinterpret_cast<const float*>(from)) + offset;
             }
             if (target.then == Then::kGelu) x = gelu(x);
-            if (target.then == Then::kAdd) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, target.add + place + at));
-            _mm512_mask_storeu_ps(target.out + place + at, mask, x);
+            if (target.then == Then::kAdd) x = x + load(target.add + place + at, lanes);
+            store(target.out + place + at, x, lanes);
         });
     }
 }
@@ -45,19 +44,8 @@ void narrow(const Linear& layer, const float* row, float scale, char* line) {
     if (layer.format == kFloat) std::memcpy(line, row, sizeof(float) * layer.inputs);
     if (layer.format == kBFloat16) float_to_bfloat16(row, layer.inputs, reinterpret_cast<uint16_t*>(line));
     if (layer.format != kInt8) return;
-    const __m512 unit = _mm512_set1_ps(scale);
-    vectors(layer.inputs, [&](long at, __mmask16 mask) {
-        const __m512 x = _mm512_div_ps(_mm512_maskz_loadu_ps(mask, row + at), unit);
-        _mm_mask_storeu_epi8(line + at, mask, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
-    });
-}
-
-float greatest(const float* row, int size) {
-    __m512 most = _mm512_setzero_ps();
-    vectors(size, [&](long at, __mmask16 mask) {
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(mask, row + at)));
-    });
-    return _mm512_reduce_max_ps(most);
+    const Floats unit = all(scale);
+    vectors(layer.inputs, [&](long at, auto lanes) { store_bytes(line + at, load(row + at, lanes) / unit, 0, lanes); });
 }
 
 }  // namespace
@@ -88,8 +76,8 @@ void Linear::pack(Format kind, const float* from, const float* offsets, int rows
         const float largest = greatest(row, columns);
         scales[n] = largest > 0 ? largest / 127.0f : 1.0f;
         narrow(*this, row, scales[n], line.data());
-        char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + n % kColumns * 4;
-        for (int step = 0; step < steps(); ++step) std::memcpy(to + step * 256L, line.data() + step * 4, 4);
+        char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + place_in_panel(steps(), 0, n % kColumns);
+        for (int step = 0; step < steps(); ++step) std::memcpy(to + long(step) * kStepBytes, line.data() + step * 4, 4);
         int sum = 0;
         if (kind == kInt8)
             for (int k = 0; k < columns; ++k) sum += int8_t(line[k]);
@@ -109,12 +97,14 @@ void multiply(const Linear& layer, const char* left, const float* left_scale, in
             const int count = width < kColumns ? (width + kLanes - 1) / kLanes : kColumns / kLanes;
             for (int step = 0; step < steps; step += block) {
                 const int size = steps - step < block ? steps - step : block;
-                const char* right = layer.weight.data() + (size_t(panel) * steps + step) * 256;
+                const char* whole = layer.weight.data() + size_t(panel) * steps * 256;
+                const char* right = whole + place_in_panel(steps, step, 0);
                 for (int row = start; row < stop; row += kRows) {
                     const int some = stop - row < kRows ? stop - row : kRows;
                     char* to = sums + (row - start) * 256;
                     const char* from = left + row * layer.left_stride() + step * 4L;
-                    tile_of(layer.format, some, count)(from, layer.left_stride(), right, size, step > 0, to, 256);
+                    const Tile tile = tile_of(layer.format, some, count);
+                    tile(from, layer.left_stride(), right, steps, size, step > 0, to, 256);
                     if (step + size == steps)
                         finish(layer, to, left_scale, some, panel * kColumns, row, target);
                 }

@@ -14,6 +14,9 @@ void layer_norm(const float* in, const float* weight, const float* bias, float e
 // `stride` bytes a row; what is behind `size` is filled so that it multiplies zeros only.
 void to_left(Format format, const float* in, int size, char* out, long stride, float* scale);
 
+// The largest |x|.
+float greatest(const float* row, int size);
+
 void float_to_bfloat16(const float* in, long size, uint16_t* out);
 
 // Two rows, element by element side by side.

@@ -1,13 +1,10 @@
-#include <immintrin.h>
+#include "vec.h"
 
 namespace {
 
-using Sums = __m512;
-inline Sums zero() { return _mm512_setzero_ps(); }
-inline Sums load(const char* from) { return _mm512_loadu_ps(from); }
-inline void store(char* to, Sums sums) { _mm512_storeu_ps(to, sums); }
-inline Sums step(Sums sums, __m512i left, __m512i right) {
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(left), _mm512_castsi512_ps(right), sums);
+using Sums = unmask::Register;
+inline Sums step(Sums sums, unmask::Words left, unmask::Words right) {
+    return unmask::fma((Sums)left, (Sums)right, sums);
 }
 
 }  // namespace

@@ -1,13 +1,14 @@
-#include <immintrin.h>
+#include "vec.h"
 
 namespace {
 
-using Sums = __m512i;
-inline Sums zero() { return _mm512_setzero_si512(); }
-inline Sums load(const char* from) { return _mm512_loadu_si512(from); }
-inline void store(char* to, Sums sums) { _mm512_storeu_si512(to, sums); }
-inline Sums step(Sums sums, __m512i left, __m512i right) {
+using Sums = unmask::Words;
+inline Sums step(Sums sums, Sums left, Sums right) {
+#ifdef UNMASK_AVX512
     return _mm512_dpbusd_epi32(sums, left, right);
+#else
+    return _mm256_dpbusd_epi32(sums, left, right);  // encoded as the flags of this file say
+#endif
 }
 
 }  // namespace
