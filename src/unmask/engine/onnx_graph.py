@@ -30,7 +30,7 @@ FUSED = "com.microsoft"
 FUSED_VERSION = 1
 Needed = Literal["all", "first", "given"]
 _LEVELS = 127
-_ZERO = 128  # what stands for 0 among unsigned activations
+_STEPS = 254  # of a row's bytes, as in `portable`
 _LEAST = 1e-30
 HIDDEN = float(np.finfo(np.float32).min)
 Output = tuple[str, Sequence[str | int]]
@@ -101,10 +101,11 @@ class Graph:
         if precision != "int8":
             return str(self.node("MatMul", rows.name, self.weight(weight.detach().t())))
         values, scale = weights_int8(weight, self.levels)
-        levels, scales = rows.quantised(self)
-        one, zero = self.weight(np.float32(1), "one"), self.weight(np.uint8(_ZERO), "zero")
-        given = (levels, self.weight(values), one, self.weight(scale), zero)
-        return str(self.node("Mul", self.node("MatMulIntegerToFloat", *given, domain=FUSED), scales))
+        levels, scales, lows = rows.quantised(self)
+        given = (levels, self.weight(values), self.weight(np.float32(1), "one"), self.weight(scale))
+        above = self.node("Mul", self.node("MatMulIntegerToFloat", *given, domain=FUSED), scales)
+        totals = self.weight((values.sum(0, dtype=np.int32) * scale)[None].astype(np.float32))
+        return str(self.node("Gemm", lows, totals, above))
 
     def pieces(self, hidden: str, head: MaskedLMHead, table: torch.Tensor, name: str) -> str:
         """Hidden states (N, D) to the logits of all pieces (N, V); the word table stands in the graph as `name`."""
@@ -171,18 +172,21 @@ class Rows:
     """Hidden states of a graph, (T, D), quantised once for all products that read them."""
 
     name: str
-    int8: tuple[str, str] | None = None
+    int8: tuple[str, str, str] | None = None
 
-    def quantised(self, graph: Graph) -> tuple[str, str]:
-        """uint8 numbers around 128, and the scale of each row, (T, 1)."""
+    def quantised(self, graph: Graph) -> tuple[str, str, str]:
+        """uint8 numbers from the least of each row to its greatest, their unit, and what 0 among them is, (T, 1)."""
         if self.int8 is None:
-            greatest = graph.node("ReduceMax", graph.node("Abs", self.name), graph.numbers(1), keepdims=0)
-            scale = graph.node("Div", greatest, graph.weight(np.float32(_LEVELS), "levels"))
+            axis, nothing = graph.numbers(1), graph.weight(np.float32(0), "nothing_yet")
+            low = graph.node("Min", graph.node("ReduceMin", self.name, axis, keepdims=0), nothing)
+            high = graph.node("Max", graph.node("ReduceMax", self.name, axis, keepdims=0), nothing)
+            scale = graph.node("Div", graph.node("Sub", high, low), graph.weight(np.float32(_STEPS), "steps"))
             scale = graph.node("Max", scale, graph.weight(np.float32(_LEAST), "least"))
-            middle = onnx.helper.make_tensor("value", onnx.TensorProto.UINT8, [1], [_ZERO])
-            zeros = graph.node("ConstantOfShape", graph.node("Shape", scale), value=middle)
-            levels = graph.node("QuantizeLinear", self.name, scale, zeros, axis=0)
-            self.int8 = (levels, graph.node("Unsqueeze", scale, graph.numbers(1)))
+            zeros = graph.node("Round", graph.node("Div", graph.node("Neg", low), scale))
+            to_bytes = {"to": onnx.TensorProto.UINT8}
+            levels = graph.node("QuantizeLinear", self.name, scale, graph.node("Cast", zeros, **to_bytes), axis=0)
+            lows = graph.node("Neg", graph.node("Mul", zeros, scale))
+            self.int8 = (levels, *(graph.node("Unsqueeze", one, axis) for one in (scale, lows)))
         return self.int8
 
 

@@ -10,6 +10,7 @@ from unmask.model.encoder import Encoder, Layer
 
 PRODUCTS = ("qkv", "attention_out", "up", "down")
 _LEVELS = 127
+_STEPS = 254  # of a row; a byte has one more, in case both of its ends are rounded outwards
 
 
 class Bfloat16Linear(nn.Module):
@@ -35,7 +36,8 @@ class Bfloat16Linear(nn.Module):
 class Int8Linear(nn.Module):
     """A linear layer of int8 numbers: weights by a scale an output, rows by their own, sums in int32.
 
-    No row's scale depends on another row, so an answer does not depend on its neighbours in the batch.
+    A row's bytes reach from its least number to its greatest, for what GELU gives is hardly ever negative. No row's
+    scale depends on another row, so an answer does not depend on its neighbours in the batch.
 
     Args:
         linear: float32 weights.
@@ -43,6 +45,7 @@ class Int8Linear(nn.Module):
 
     weight: torch.Tensor
     scale: torch.Tensor
+    sums: torch.Tensor
     bias: torch.Tensor
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -51,14 +54,18 @@ class Int8Linear(nn.Module):
         scale = weight.abs().amax(1).div(_LEVELS)
         scale = torch.where(scale > 0, scale, torch.ones(()))
         self.register_buffer("weight", torch.round(weight / scale[:, None]).to(torch.int8).t())
+        self.register_buffer("sums", self.weight.sum(0, dtype=torch.int32))
         self.register_buffer("scale", scale)
         self.register_buffer("bias", linear.bias.detach().clone())
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(T, in) to (T, out)."""
-        scale = input.abs().amax(1, keepdim=True).div(_LEVELS)
+        low, high = input.amin(1, keepdim=True).clamp(max=0), input.amax(1, keepdim=True).clamp(min=0)
+        scale = (high - low).div(_STEPS)
         factor = torch.where(scale > 0, scale.reciprocal(), torch.zeros(()))
-        sums = torch._int_mm(torch.round(input * factor).to(torch.int8), self.weight)
+        zero = torch.round(-low * factor) - 128  # the byte of 0, in signed bytes
+        given = torch.round(input * factor) + zero
+        sums = torch._int_mm(given.to(torch.int8), self.weight) - zero.to(torch.int32) * self.sums
         return torch.addcmul(self.bias, sums.to(input.dtype), scale * self.scale)
 
 

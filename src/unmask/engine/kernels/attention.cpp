@@ -14,7 +14,7 @@ const char* pack_keys(Format format, const Head& head, int steps, AttentionRoom&
     const int wide = round_up(steps, kLanes);
     char* keys = room.keys.need(size_t(round_up(head.length, kColumns)) * wide * 4);
     int* rows = room.left.as<int>(size_t(kLanes) * wide);
-    float unused;
+    RowScale unused;
     for (int start = 0; start < head.length; start += kLanes) {
         for (int i = 0; i < kLanes; ++i) {
             int* row = rows + i * wide;
@@ -85,7 +85,8 @@ void attend(Format format, const Head& head, float* context, long stride, Attent
     char* left = room.left.need(kRows * left_stride);
     const float factor = 1.44269504f / std::sqrt(float(head.size));
     alignas(64) float sums[kRows * kColumns];
-    float unused, totals[kRows];
+    RowScale unused;
+    float totals[kRows];
     for (int row = 0; row < head.length; row += kRows) {
         const int some = head.length - row < kRows ? head.length - row : kRows;
         for (int r = 0; r < some; ++r)

@@ -106,7 +106,7 @@ class Pass {
     template <typename Each>
     void product(const Linear& layer, Block& block, int rows, const Target& target, Each each) {
         const char* left = block.left.data();
-        const float* scales = floats(block.scales);
+        const auto* scales = reinterpret_cast<const RowScale*>(block.scales.data());
         each.columns(layer.panels(), [&](int panel) { multiply(layer, left, scales, rows, panel, panel + 1, target); });
     }
 
@@ -114,7 +114,7 @@ class Pass {
     template <typename Each, typename Row>
     void prepare(const Linear& layer, Block& block, int rows, Each each, Row row) {
         char* left = block.left.need(size_t(rows) * layer.left_stride());
-        float* scales = block.scales.as<float>(rows);
+        auto* scales = block.scales.as<RowScale>(rows);
         each.rows(rows, [&, left, scales](int r) {
             to_left(layer.format, row(r), layer.inputs, left + r * layer.left_stride(), layer.left_stride(), scales + r);
         });

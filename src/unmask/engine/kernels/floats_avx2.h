@@ -99,15 +99,17 @@ inline float max_of(Floats x) {
 // 1 / x; the estimate of 12 bits is another one on each maker's processors.
 inline Floats reciprocal(Floats x) { return all(1.0f) / x; }
 
-// x - y of whole numbers.
-inline Register difference(Words x, Words y) { return _mm256_cvtepi32_ps(_mm256_sub_epi32(x, y)); }
-inline Floats difference(const int* x, const int* y) {
-    const auto part = [](const int* from) { return words(reinterpret_cast<const char*>(from)); };
-    return {difference(part(x), part(y)), difference(part(x + 8), part(y + 8))};
+// x - times * y of whole numbers.
+inline Register difference(Words x, int times, Words y) {
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(x, _mm256_mullo_epi32(everywhere(times), y)));
 }
-inline Floats difference(const int* x, const int* y, Lanes lanes) {
-    return {difference(_mm256_maskload_epi32(x, lanes.low), _mm256_maskload_epi32(y, lanes.low)),
-            difference(_mm256_maskload_epi32(x + 8, lanes.high), _mm256_maskload_epi32(y + 8, lanes.high))};
+inline Floats difference(const int* x, int times, const int* y) {
+    const auto part = [](const int* from) { return words(reinterpret_cast<const char*>(from)); };
+    return {difference(part(x), times, part(y)), difference(part(x + 8), times, part(y + 8))};
+}
+inline Floats difference(const int* x, int times, const int* y, Lanes lanes) {
+    return {difference(_mm256_maskload_epi32(x, lanes.low), times, _mm256_maskload_epi32(y, lanes.low)),
+            difference(_mm256_maskload_epi32(x + 8, lanes.high), times, _mm256_maskload_epi32(y + 8, lanes.high))};
 }
 
 // x rounded to whole numbers, plus `offset`, as bytes.

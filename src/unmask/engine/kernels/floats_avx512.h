@@ -35,12 +35,15 @@ inline Floats reciprocal(Floats x) {
     return y * _mm512_fnmadd_ps(x, y, all(2.0f));
 }
 
-// x - y of whole numbers.
-inline Floats difference(const int* x, const int* y) {
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(x), _mm512_loadu_si512(y)));
+// x - times * y of whole numbers.
+inline Floats difference(__m512i x, int times, __m512i y) {
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(x, _mm512_mullo_epi32(_mm512_set1_epi32(times), y)));
 }
-inline Floats difference(const int* x, const int* y, Lanes lanes) {
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_maskz_loadu_epi32(lanes, x), _mm512_maskz_loadu_epi32(lanes, y)));
+inline Floats difference(const int* x, int times, const int* y) {
+    return difference(_mm512_loadu_si512(x), times, _mm512_loadu_si512(y));
+}
+inline Floats difference(const int* x, int times, const int* y, Lanes lanes) {
+    return difference(_mm512_maskz_loadu_epi32(lanes, x), times, _mm512_maskz_loadu_epi32(lanes, y));
 }
 
 // x rounded to whole numbers, plus `offset`, as bytes.

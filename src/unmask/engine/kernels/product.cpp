@@ -14,12 +14,12 @@ namespace {
 constexpr int kMaxRows = 96;            // whose sums for one panel are kept while the depth goes on
 constexpr int kPanelBytes = 256 << 10;  // of one panel that is read again for each few rows, well within L2
 
-void finish(const Linear& layer, const char* sums, const float* left_scale, int rows, int column, int row,
+void finish(const Linear& layer, const char* sums, const RowScale* left_scale, int rows, int column, int row,
             const Target& target) {
     const int width = layer.outputs - column < kColumns ? layer.outputs - column : kColumns;
     const float* bias = reinterpret_cast<const float*>(layer.bias.data()) + column;
     const float* scale = reinterpret_cast<const float*>(layer.scale.data()) + column;
-    const int* shift = reinterpret_cast<const int*>(layer.shift.data()) + column;
+    const int* total = reinterpret_cast<const int*>(layer.totals.data()) + column;
     for (int r = 0; r < rows; ++r) {
         const long place = (row + r) * target.stride + column;
         vectors(width, [&](long at, auto lanes) {
@@ -27,8 +27,9 @@ void finish(const Linear& layer, const char* sums, const float* left_scale, int 
             const Floats offset = load(bias + at, lanes);
             Floats x;
             if (layer.format == kInt8) {
-                const Floats whole = difference(reinterpret_cast<const int*>(from), shift + at, lanes);
-                x = fma(whole, load(scale + at, lanes) * all(left_scale[row + r]), offset);
+                const RowScale& left = left_scale[row + r];
+                const Floats whole = difference(reinterpret_cast<const int*>(from), left.zero, total + at, lanes);
+                x = fma(whole, load(scale + at, lanes) * all(left.unit), offset);
             } else {
                 x = load(reinterpret_cast<const float*>(from)) + offset;
             }
@@ -69,7 +70,7 @@ void Linear::pack(Format kind, const float* from, const float* offsets, int rows
     std::memset(weight.need(bytes), 0, bytes);
     std::memcpy(bias.as<float>(rows), offsets, sizeof(float) * rows);
     float* scales = scale.as<float>(rows);
-    int* shifts = shift.as<int>(rows);
+    int* sums = totals.as<int>(rows);
     std::vector<char> line(steps() * 4L);  // behind its inputs it stays 0
     for (int n = 0; n < rows; ++n) {
         const float* row = from + size_t(n) * columns;
@@ -78,14 +79,13 @@ void Linear::pack(Format kind, const float* from, const float* offsets, int rows
         narrow(*this, row, scales[n], line.data());
         char* to = weight.data() + size_t(n / kColumns) * steps() * 256 + place_in_panel(steps(), 0, n % kColumns);
         for (int step = 0; step < steps(); ++step) std::memcpy(to + long(step) * kStepBytes, line.data() + step * 4, 4);
-        int sum = 0;
+        sums[n] = 0;
         if (kind == kInt8)
-            for (int k = 0; k < columns; ++k) sum += int8_t(line[k]);
-        shifts[n] = 128 * sum;
+            for (int k = 0; k < columns; ++k) sums[n] += int8_t(line[k]);
     }
 }
 
-void multiply(const Linear& layer, const char* left, const float* left_scale, int rows, int first, int last,
+void multiply(const Linear& layer, const char* left, const RowScale* left_scale, int rows, int first, int last,
               const Target& target) {
     alignas(64) char sums[kMaxRows * 256];
     const int steps = layer.steps(), most = kPanelBytes / 256;

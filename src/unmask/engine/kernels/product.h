@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "rows.h"
 #include "tiles.h"
 
 namespace unmask {
@@ -34,7 +35,7 @@ struct Linear {
     Format format = kFloat;
     int inputs = 0, outputs = 0;
     Buffer weight;           // panels of 64 outputs: steps x 64 x 4 bytes
-    Buffer scale, shift;     // int8: scale of each output; 128 times the sum of its weights
+    Buffer scale, totals;    // int8: scale of each output; the sum of its weights
     Buffer bias;
 
     // weight (outputs, inputs) and bias (outputs) in float.
@@ -55,7 +56,7 @@ struct Target {
 };
 
 // Panels first .. last - 1 of left (rows) times the layer.
-void multiply(const Linear& layer, const char* left, const float* left_scale, int rows, int first, int last,
+void multiply(const Linear& layer, const char* left, const RowScale* left_scale, int rows, int first, int last,
               const Target& target);
 
 }  // namespace unmask

@@ -23,7 +23,7 @@ void layer_norm(const float* in, const float* weight, const float* bias, float e
     });
 }
 
-void to_left(Format format, const float* in, int size, char* out, long stride, float* scale) {
+void to_left(Format format, const float* in, int size, char* out, long stride, RowScale* scale) {
     if (format == kFloat) {
         std::memcpy(out, in, sizeof(float) * size_t(size));
         return;
@@ -33,10 +33,16 @@ void to_left(Format format, const float* in, int size, char* out, long stride, f
         if (size & 1) reinterpret_cast<uint16_t*>(out)[size] = 0;
         return;
     }
-    const float largest = greatest(in, size);
-    *scale = largest / 127.0f;
-    const Floats factor = all(largest > 0 ? 127.0f / largest : 0.0f);
-    vectors(size, [&](long at, auto lanes) { store_bytes(out + at, load(in + at, lanes) * factor, 128, lanes); });
+    Floats above_0 = all(0.0f), below_0 = all(0.0f);
+    vectors(size, [&](long at, auto lanes) {
+        const Floats x = load(in + at, lanes);
+        above_0 = max(above_0, x), below_0 = max(below_0, all(0.0f) - x);
+    });
+    const float depth = max_of(below_0), reach = max_of(above_0) + depth;
+    const float steps = reach > 0 ? 254.0f / reach : 0.0f;  // and not 255, for both ends may be rounded outwards
+    *scale = {reach / 254.0f, int(__builtin_rintf(depth * steps))};
+    const Floats factor = all(steps);
+    vectors(size, [&](long at, auto lanes) { store_bytes(out + at, load(in + at, lanes) * factor, scale->zero, lanes); });
     for (long at = size; at < stride && at < size + 4; ++at) out[at] = 0;
 }
 

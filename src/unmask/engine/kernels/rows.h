@@ -10,9 +10,16 @@ namespace unmask {
 // out = norm(in) * weight + bias, with the biased variance (Ba et al. 2016, equation 3); in and out may be the same.
 void layer_norm(const float* in, const float* weight, const float* bias, float eps, int size, float* out);
 
-// Left-hand rows of a product. int8: q + 128 as unsigned bytes, q = round(x / scale), scale = max |x| / 127 of the row.
+// What the bytes of a row stand for: unit * (byte - zero).
+struct RowScale {
+    float unit;
+    int zero;
+};
+
+// Left-hand rows of a product. int8: from the least number of the row to the greatest, and 0, in 254 steps; what GELU
+// gives is hardly ever negative, and a scale that were the same for both signs would leave half of the bytes unused.
 // `stride` bytes a row; what is behind `size` is filled so that it multiplies zeros only.
-void to_left(Format format, const float* in, int size, char* out, long stride, float* scale);
+void to_left(Format format, const float* in, int size, char* out, long stride, RowScale* scale);
 
 // The largest |x|.
 float greatest(const float* row, int size);

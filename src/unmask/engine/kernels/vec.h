@@ -15,7 +15,7 @@ struct All {};
 inline Floats load(const float* from, All) { return load(from); }
 inline void store(float* to, Floats x, All) { store(to, x); }
 inline Floats choose(All, Floats x, Floats) { return x; }
-inline Floats difference(const int* x, const int* y, All) { return difference(x, y); }
+inline Floats difference(const int* x, int times, const int* y, All) { return difference(x, times, y); }
 inline void store_bytes(char* to, Floats x, int offset, All) { store_bytes(to, x, offset); }
 
 // Calls body(start, lanes) for each 16 of `size` places; the lanes leave out what is behind the end.
