@@ -204,8 +204,10 @@ def changes(
         for name in products:
             product = getattr(layer, name)
             setattr(layer, name, lowered(product, precision))
-            found[f"{number}.{name}"] = float((compute() - exact).norm() / exact.norm())
-            setattr(layer, name, product)
+            try:
+                found[f"{number}.{name}"] = float((compute() - exact).norm() / exact.norm())
+            finally:
+                setattr(layer, name, product)
     return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 

@@ -19,6 +19,7 @@ from unmask.model.places import continued
 from unmask.train.dry_run import dry_run
 from unmask.train.fit import Trainer
 from unmask.train.guard import SpikeGuard, Verdict
+from unmask.train.network import known_places
 from unmask.train.pretrain import pretrain
 from unmask.train.settings import ModelSettings
 
@@ -247,23 +248,57 @@ def test_where_blocks_get_longer_no_loss_is_a_spike_by_those_of_shorter_ones(
     assert [known[step] for step in range(1, 11)] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
 
 
+def places_of(path: Path) -> torch.Tensor:
+    """The rows of all places in a checkpoint, without those of padding."""
+    return load_file(path)["encoder.embeddings.position.weight"][2:]
+
+
 def test_places_of_later_blocks_go_on_from_the_learned_ones(corpus: Path, tmp_path: Path) -> None:
     """At the turn, and before each evaluation, which reads blocks of the final length."""
     longer = {"block_lengths": (16,), "block_shares": (0.6,)}
     chosen = runs.settings(curriculum=longer, save_every=1, keep_checkpoints=20, optim={"ema_decay": 0.5})
     pretrain([corpus], tmp_path / "run", chosen)
-    name, agree = "encoder.embeddings.position.weight", {}
+    agree = {}
     for folder in (tmp_path / "run/checkpoints").iterdir():
-        found = [load_file(path) for path in folder.glob("*.safetensors")]
-        tables = [one[name] for one in found if name in one]
-        assert len(tables) == 2, "weights and their mean"
-        agree[int(folder.name[-9:])] = [torch.equal(one[18:34], continued(one[2:18], 16)) for one in tables]
-    assert [step for step, both in agree.items() if all(both)] == [5, 6]
-    assert not any(any(both) for step, both in agree.items() if step not in (5, 6))
+        tables = [places_of(folder / name) for name in ("model.safetensors", "mean.safetensors")]
+        agree[int(folder.name[-9:])] = [torch.equal(one[16:], continued(one[:16], 16)) for one in tables]
+    assert [step for step, both in agree.items() if any(both)] == [5, 6]
+    assert all(agree[5] + agree[6])
+
+
+def test_places_go_on_again_behind_a_return_to_weights_of_before_the_turn(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def returning(self: SpikeGuard, step: int, loss: float) -> Verdict:
+        self.spikes = [8]
+        return "roll back" if step == 8 else "accept"
+
+    monkeypatch.setattr(SpikeGuard, "judge", returning)
+    longer = {"block_lengths": (16,), "block_shares": (0.6,)}
+    chosen = runs.settings(curriculum=longer, save_every=4, eval_every=100, keep_checkpoints=20)
+    pretrain([corpus], tmp_path / "run", chosen)
+    before, after = (places_of(tmp_path / f"run/checkpoints/step-{step:09d}/model.safetensors") for step in (4, 8))
+    assert torch.equal(before[:16], after[:16])
+    assert torch.equal(after[16:], continued(before[:16], 16))
+
+
+def test_places_that_no_block_has_reached_go_on_and_are_not_taken_for_learned(corpus: Path, tmp_path: Path) -> None:
+    """A model may have more places than the blocks of its training; a later run knows how many were learned."""
+    short = runs.settings(block_length=16)
+    first = pretrain([corpus], tmp_path / "first", short)
+    table = places_of(tmp_path / "first/checkpoints/step-000000010/model.safetensors")
+    assert torch.equal(table[16:], continued(table[:16], 16))
+    assert known_places(first.model) == 16
+    onward = pretrain([corpus], tmp_path / "on", short, model=first.model)
+    table = load_model(onward.model).state_dict["encoder.embeddings.position.weight"][2:]
+    assert torch.equal(table[16:], continued(table[:16], 16))
+    grown = pretrain([corpus], tmp_path / "grown", runs.settings(model={"max_length": 48}), model=first.model)
+    assert known_places(grown.model) == 32
 
 
 def test_places_that_a_model_has_learned_stay(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pretrain([corpus], tmp_path / "first", runs.settings())
+    assert known_places(first.model) == 32
     monkeypatch.setattr(Trainer, "change", lambda *_: pytest.fail("the places are changed"))
     longer = {"block_lengths": (16,), "block_shares": (0.6,)}
     pretrain([corpus], tmp_path / "on", runs.settings(curriculum=longer), model=first.model)

@@ -23,7 +23,7 @@ from unmask.light import CONFIG, FORMAT, GRAPH, NOTE, READERS, LightPredictor
 from unmask.model.crf import CrfHead
 from unmask.tasks.base import Row, Task
 from unmask.tasks.masked_lm import MaskedLM
-from unmask.tasks.seq2seq import Seq2Seq
+from unmask.tasks.seq2seq import MAX_SCORES, Seq2Seq
 
 log = logging.getLogger("unmask")
 
@@ -145,27 +145,40 @@ def _gate(task: Task, dev: Table | None, precision: str, max_drop: float, thread
 def _written(task: Seq2Seq, dev: Table, encoder: Certificate, threads: int) -> Certificate:
     """The certificate of the decoder too, which `certify` leaves in float32: the graph itself writes the dev texts.
 
-    While it loses too much, more of the products that change the logits most stay in float32: 1, 2, 4, ... and all.
+    Where it loses too much, the products that change the logits most stay in float32, as many as a bisection finds.
     """
+    found = _scored(task, dev, encoder, [], threads)
+    if found.is_passed:
+        return found
+    log.info("%s", found)
+    order = _sensitive(task, dev, encoder.precision)
+    found = _scored(task, dev, encoder, order, threads)
+    too_few, enough = 0, len(order)
+    while found.is_passed and enough - too_few > 1:
+        number = (too_few + enough) // 2
+        tried = _scored(task, dev, encoder, order[:number], threads)
+        log.info("%s", tried)
+        if tried.is_passed:
+            found, enough = tried, number
+        else:
+            too_few = number
+    return found
+
+
+def _scored(task: Seq2Seq, dev: Table, encoder: Certificate, keep: list[str], threads: int) -> Certificate:
+    """What the graph loses with some products of the decoder in float32, beside those of the encoder."""
+    kept = {**encoder.keep, **dict.fromkeys(keep, "float32")}
     rows = dev.rows[: task.settings.dev_texts]
-    order: list[str] = []
-    number = 0
-    while True:
-        keep = dict(encoder.keep) | dict.fromkeys(order[:number], "float32")
-        light = LightPredictor(task.reader, Runner(task_graph(task, encoder.precision, keep=keep), threads))
-        score = float(task.score(light.predict_rows(rows, place=dev.place), rows)[encoder.metric])
-        drop = drop_of(encoder.exact_score, score, higher_is_better=task.higher_is_better)
-        found = replace(encoder, score=score, drop=drop, rows=len(rows), agreement=None, keep=keep)
-        if found.is_passed or (order and number >= len(order)):
-            return found
-        log.info("%s", found)
-        order = order or _sensitive(task, dev, encoder.precision)
-        number = max(1, 2 * number)
+    light = LightPredictor(task.reader, Runner(task_graph(task, encoder.precision, keep=kept), threads))
+    score = float(task.score(light.predict_rows(rows, place=dev.place), rows)[encoder.metric])
+    drop = drop_of(encoder.exact_score, score, higher_is_better=task.higher_is_better)
+    return replace(encoder, score=score, drop=drop, rows=len(rows), agreement=None, keep=kept)
 
 
 def _sensitive(task: Seq2Seq, dev: Table, precision: str) -> list[str]:
     """Products of the decoder, those first that change the logits most."""
-    batch = task.eval().collate(sample(task, dev))
+    room = max(1, MAX_SCORES // (task.config.vocab_size * task.reader.max_target_length))
+    batch = task.eval().collate(sample(task, dev)[:room])
     return [f"decoder.{name}" for name in changes(task.head.layers, PRODUCTS, precision, lambda: task(batch))]
 
 

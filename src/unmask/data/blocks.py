@@ -227,11 +227,10 @@ class PretrainStream:
         """Whether the blocks have another length from a step on, counted from 0."""
         return self._curriculum.is_turn(step)
 
-    def new_places(self, step: int) -> range:
-        """Places that some block reaches, but none before a step, counted from 0."""
-        reach = [length + self._settings.shift_of(length) for length in self._curriculum.block_lengths]
-        begun = self._curriculum.at(step).phase + (not self.is_turn(step))
-        return range(max(reach[:begun]), max(reach))
+    def reached(self, step: int) -> int:
+        """How many places the blocks before a step, counted from 0, have had."""
+        taken = zip(self._curriculum.block_lengths, self._curriculum.samples(step), strict=True)
+        return max((length + self._settings.shift_of(length) for length, count in taken if count), default=0)
 
     def held_out(self, micro_batch_size: int | None = None) -> Iterator[Batch]:
         """At most `eval_blocks` held-out blocks, with masks that are the same for every run and every evaluation."""

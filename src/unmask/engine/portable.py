@@ -10,6 +10,7 @@ from unmask.model.encoder import Encoder, Layer
 
 PRODUCTS = ("qkv", "attention_out", "up", "down")
 _LEVELS = 127
+_LEAST = 1e-32
 _STEPS = 254  # of a row; a byte has one more, in case both of its ends are rounded outwards
 
 
@@ -62,7 +63,7 @@ class Int8Linear(nn.Module):
         """(T, in) to (T, out)."""
         low, high = input.amin(1, keepdim=True).clamp(max=0), input.amax(1, keepdim=True).clamp(min=0)
         scale = (high - low).div(_STEPS)
-        factor = torch.where(scale > 0, scale.reciprocal(), torch.zeros(()))
+        factor = torch.where(scale > _LEAST, scale.reciprocal(), torch.zeros(()))
         zero = torch.round(-low * factor) - 128  # the byte of 0, in signed bytes
         given = torch.round(input * factor) + zero
         sums = torch._int_mm(given.to(torch.int8), self.weight) - zero.to(torch.int32) * self.sums

@@ -20,7 +20,12 @@ _LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
 
 
 def grow(
-    small: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor], *, old: EncoderConfig, new: EncoderConfig
+    small: Mapping[str, torch.Tensor],
+    fresh: Mapping[str, torch.Tensor],
+    *,
+    old: EncoderConfig,
+    new: EncoderConfig,
+    places: int | None = None,
 ) -> StateDict:
     """Put the weights of a small network into a larger one, so that it begins where the small one ended.
 
@@ -41,6 +46,7 @@ def grow(
         fresh: all weights of the larger network, drawn at random; neither argument is changed.
         old: sizes of the small one, of width d.
         new: sizes of the large one, of width D.
+        places: how many of the old places were learned; all by default.
 
     Returns:
         Weights of the large one, float32; names that the small one lacks are left out.
@@ -50,6 +56,10 @@ def grow(
     """
     _refuse_misfits(old, new)
     deep = _deepened(small, old.num_hidden_layers, new.num_hidden_layers)
+    known = old.max_length if places is None else places
+    if new.max_length > known:
+        added = range(known, new.max_length)
+        deep[POSITIONS] = with_continued(deep[POSITIONS], offset=old.position_offset, places=added)
     return {
         name: _enlarged(name, deep[name].float(), canvas.float(), old, new)
         for name, canvas in fresh.items()
@@ -95,9 +105,6 @@ def _enlarged(
     """One tensor in its new size: the old values at the front, and behind them what the rules of `grow` say."""
     copies = _copies(old.hidden_size, new.hidden_size)
     if name in _TABLES:
-        if name == POSITIONS and new.max_length > old.max_length:
-            added = range(old.max_length, new.max_length)
-            source = with_continued(source, offset=old.position_offset, places=added)
         return source[:, copies]
     if name in _TRANSFORM:
         return _placed(source[copies], torch.zeros_like(canvas))

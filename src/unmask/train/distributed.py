@@ -64,6 +64,14 @@ class Ranks:
         dist.broadcast(total, 0)
         return total.tolist()
 
+    def same(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What the first rank has computed, on all of them; computed twice, a tensor may differ in its last bits."""
+        if self.world_size == 1:
+            return tensor
+        shared = tensor.detach().cpu().contiguous()
+        dist.broadcast(shared, 0)
+        return shared.to(tensor.device)
+
     def barrier(self) -> None:
         """Wait until all ranks have come here."""
         self.sum([0.0])

@@ -2,7 +2,9 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -45,7 +47,13 @@ def certify_model(task: Task, dev: Table) -> list[Certificate]:
 
 
 def write_model(
-    run: Run, task: Task, settings: Settings, data: dict[str, str], *, certificates: Sequence[Certificate] = ()
+    run: Run,
+    task: Task,
+    settings: Settings,
+    data: dict[str, str],
+    *,
+    certificates: Sequence[Certificate] = (),
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write `RUN/model`, whole or not at all.
 
@@ -55,6 +63,7 @@ def write_model(
         settings: of the run, for the card.
         data: names and fingerprints of what the model was trained on.
         certificates: of lower precisions; those that have passed are kept.
+        notes: more to be kept in `unmask.json`.
     """
     task = task.cpu().eval()
     dtype = getattr(torch, getattr(settings, "weights_dtype", "float32"))
@@ -74,6 +83,7 @@ def write_model(
         meta={
             "task": {"name": task.name, "settings": task.settings.model_dump(mode="json")},
             "data": data,
+            **notes,
             **engine,
         },
         card=card(run, task, settings, data, list(passed.values())),

@@ -160,9 +160,7 @@ class Trainer:
         named = self._moving()
         means = [one for other, one in zip(named, self.mean, strict=False) if other == name]
         for tensor in (named[name].detach(), *means):
-            made = change(whole(tensor))
-            numbers = self.ranks.sum((made if self.ranks.is_main else torch.zeros_like(made)).flatten().tolist())
-            tensor.copy_(spread(torch.tensor(numbers).view_as(made).to(made), tensor))
+            tensor.copy_(spread(self.ranks.same(change(whole(tensor))), tensor))
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that moves, which later steps leave alone; of tensors, only on the rank that writes."""

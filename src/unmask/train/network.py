@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from unmask import storage
-from unmask.checkpoint import Model, load_model
+from unmask.checkpoint import META, Model, load_model
 from unmask.config import resolve
 from unmask.data.corpus import Corpus
 from unmask.errors import ArtefactError, UsageError
@@ -73,7 +73,9 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
         types = start.state_dict[_TYPES]
         start.state_dict[_TYPES] = types[torch.arange(config.type_vocab_size).clamp(max=len(types) - 1)].clone()
         if any(getattr(config, name) != getattr(start.config, name) for name in SIZES):
-            start.state_dict.update(grow(start.state_dict, task.state_dict(), old=start.config, new=config))
+            start.state_dict.update(
+                grow(start.state_dict, task.state_dict(), old=start.config, new=config, places=known_places(folder))
+            )
             log.info("%s grows from %s to %s", storage.told_name(folder), _shape(start.config), _shape(config))
         fresh = task.load_weights(start)
         log.info("going on from %s; whole tensors with random values: %s", folder, ", ".join(fresh) or "none")
@@ -83,13 +85,17 @@ def build_network(tokenizer: Tokenizer, settings: PretrainSettings, folder: Path
 def known_places(folder: Path | None) -> int:
     """How many places the model has learned that a run goes on from; 0 for random weights.
 
+    Its pre-training has noted it; of other folders it is all that there are.
+
     Raises:
         ArtefactError: the folder's config is damaged.
     """
     if folder is None:
         return 0
     path = folder / "config.json"
-    return EncoderConfig.from_hf(storage.read_json(path), place=path).max_length
+    config = EncoderConfig.from_hf(storage.read_json(path), place=path)
+    note = storage.read_json(folder / META) if (folder / META).is_file() else {}
+    return min(int(note.get("meta", {}).get("places", config.max_length)), config.max_length)
 
 
 def as_built(settings: PretrainSettings, config: EncoderConfig) -> PretrainSettings:

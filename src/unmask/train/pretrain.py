@@ -194,10 +194,10 @@ class _Pretraining:
             for step in run.steps(trainer, steps, dict, stop):
                 progress.show(step)
                 if step.verdict == "roll back":
-                    run.roll_back(trainer)
+                    self._continue_places(run.roll_back(trainer))
                 if self.stream.is_turn(trainer.step):
                     trainer.guard.renew()
-                    self._continue_places()
+                    self._continue_places(trainer.step)
                 self._evaluate_if_due(stop)
                 if self._is_saving_due():
                     check.look(wait=True)
@@ -206,13 +206,15 @@ class _Pretraining:
         run.checkpoints.wait()
         self._finish()
 
-    def _continue_places(self) -> None:
-        """Let places that nothing has been learned for go on from those before, for what is to read longer blocks."""
-        trainer, reached = self.trainer, self.stream.new_places(self.trainer.step)
-        places = range(max(reached.start, self.known_places), reached.stop)
-        if places:
-            offset = trainer.task.config.position_offset
-            trainer.change(POSITIONS, partial(with_continued, offset=offset, places=places))
+    def _continue_places(self, step: int) -> None:
+        """Let places that no block before a step had go on from those before: longer blocks and texts read them."""
+        config = self.trainer.task.config
+        places = range(self._learned_places(step), config.max_length)
+        if places and places.start:
+            self.trainer.change(POSITIONS, partial(with_continued, offset=config.position_offset, places=places))
+
+    def _learned_places(self, step: int) -> int:
+        return min(max(self.stream.reached(step), self.known_places), self.trainer.task.config.max_length)
 
     def _is_saving_due(self) -> bool:
         settings, trainer = self.settings, self.trainer
@@ -229,7 +231,7 @@ class _Pretraining:
         known = {event["step"] for event in run.events("evaluation")} if is_due and self.group.is_main else set()
         if not is_due or self.group.sum([trainer.step in known])[0]:
             return
-        self._continue_places()
+        self._continue_places(trainer.step)
         with trainer.averaged() as task:
             losses = held_out_losses(task, self.stream.held_out(), self.where, group=self.group, stop=stop)
         if losses is None:
@@ -255,7 +257,8 @@ class _Pretraining:
             kept.load_state_dict({name: weights[name] for name in kept.state_dict()})
             self.run.log("final", step=self.trainer.step, scores=scores)
             write_report(self.run, "Pre-training", scores)
-            write_model(self.run, kept, self.settings, self.sources)
+            places = self._learned_places(self.trainer.step)
+            write_model(self.run, kept, self.settings, self.sources, notes={"places": places})
 
 
 def _checkpoint_bytes(trainer: Trainer) -> int:

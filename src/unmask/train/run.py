@@ -195,8 +195,11 @@ class Run:
             self._settle()
             raise
 
-    def roll_back(self, trainer: Trainer) -> None:
+    def roll_back(self, trainer: Trainer) -> int:
         """Give the trainer the weights from before the first spike; its step, and with it the data, goes on.
+
+        Returns:
+            The step that the weights are of.
 
         Raises:
             NumericError: there is no checkpoint yet.
@@ -212,6 +215,7 @@ class Run:
         trainer.guard.forgive()
         self.log("rollback", step=trainer.step, to=folder.name)
         log.warning("step %d: back to the weights of %s; the data goes on", trainer.step, folder.name)
+        return int(folder.name.rpartition("-")[2])
 
     def end_if_asked(self, stop: Stop, trainer: Trainer, state: dict[str, Any]) -> None:
         """Save and leave when the process was asked to stop."""

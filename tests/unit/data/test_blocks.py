@@ -244,6 +244,18 @@ def test_tokens_of_a_step_are_alike_in_all_formats(corpora: list[Corpus], vocabu
     assert tokens(curriculum=shorter) == pytest.approx(full, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("shares", "reached"), [((0.25, 0.25), [0, 16, 16, 32, 32, 64]), ((0.5, 0.01), [0, 16, 16, 16, 16, 64])]
+)
+def test_places_that_blocks_have_reached(
+    corpora: list[Corpus], vocabulary: Vocabulary, shares: tuple[float, ...], reached: list[int]
+) -> None:
+    """A phase may be too short for a single step."""
+    longer = {"block_lengths": (16, 32), "block_shares": shares}
+    stream = one_corpus(corpora, vocabulary, curriculum=longer, block_length=64, max_steps=20)
+    assert [stream.reached(step) for step in (0, 1, 5, 6, 10, 11)] == reached
+
+
 def test_phases_have_their_lengths(corpora: list[Corpus], vocabulary: Vocabulary) -> None:
     stream = one_corpus(corpora, vocabulary, **KINDS["grown"])
     longest = [max(int(np.diff(batch.cu_seqlens).max()) for batch in stream.batch(step)) for step in range(20)]

@@ -1,5 +1,6 @@
 """The compiled kernels against the readable network, in every precision, shape and batch."""
 
+import copy
 import itertools
 import os
 import re
@@ -203,6 +204,29 @@ def test_token_types(kernels: Library) -> None:
         found = NativeEncoder(slow, kernels, "float32", threads=2)(ids, positions, layout, token_type_ids=types)
         wanted = slow(ids, positions, layout, token_type_ids=types)
     torch.testing.assert_close(found, wanted, atol=EXACT, rtol=EXACT)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@torch.inference_mode()
+def test_int8_does_not_hide_numbers_that_are_not_finite(kernels: Library, value: float) -> None:
+    slow = encoder()
+    slow.layers[0].up.bias[3] = value
+    found = NativeEncoder(slow, kernels, "int8", threads=1)(*inputs(5, 9))
+    assert not found.isfinite().any()
+
+
+@torch.inference_mode()
+def test_int8_of_rows_that_are_all_alike(kernels: Library) -> None:
+    """All zeros, and numbers too small to be told apart: neither divides by nothing."""
+    for bias in (0.0, 1e-39):
+        slow = encoder()
+        for layer in slow.layers:
+            layer.up.weight.zero_()
+            layer.up.bias.fill_(bias)
+        batch = inputs(5, 9)
+        wanted = change_products(copy.deepcopy(slow), "int8")(*batch)
+        found = NativeEncoder(slow, kernels, "int8", threads=1)(*batch)
+        assert (found - wanted).abs().mean() < NEAR["int8"]
 
 
 def test_many_batches_of_changing_size_and_a_fork(kernels: Library) -> None:

@@ -33,14 +33,17 @@ void to_left(Format format, const float* in, int size, char* out, long stride, R
         if (size & 1) reinterpret_cast<uint16_t*>(out)[size] = 0;
         return;
     }
-    Floats above_0 = all(0.0f), below_0 = all(0.0f);
+    Floats above_0 = all(0.0f), below_0 = all(0.0f), zeros = all(0.0f);
     vectors(size, [&](long at, auto lanes) {
         const Floats x = load(in + at, lanes);
         above_0 = max(above_0, x), below_0 = max(below_0, all(0.0f) - x);
+        zeros = fma(x, all(0.0f), zeros);
     });
+    const float odd = sum_of(zeros);  // NaN where a number is not finite, which the answer must not hide
     const float depth = max_of(below_0), reach = max_of(above_0) + depth;
-    const float steps = reach > 0 ? 254.0f / reach : 0.0f;  // and not 255, for both ends may be rounded outwards
-    *scale = {reach / 254.0f, int(__builtin_rintf(depth * steps))};
+    const bool has_steps = odd == 0 && reach > 1e-30f;
+    const float steps = has_steps ? 254.0f / reach : 0.0f;  // and not 255, for both ends may be rounded outwards
+    *scale = {odd + reach / 254.0f, has_steps ? int(__builtin_rintf(depth * steps)) : 0};
     const Floats factor = all(steps);
     vectors(size, [&](long at, auto lanes) { store_bytes(out + at, load(in + at, lanes) * factor, scale->zero, lanes); });
     for (long at = size; at < stride && at < size + 4; ++at) out[at] = 0;
