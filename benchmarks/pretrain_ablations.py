@@ -17,11 +17,10 @@ from bundled import grammar
 
 from unmask.bundled import ENGLISH, find_model
 from unmask.config import load_recipe, resolve
-from unmask.data.blocks import PretrainStream, Vocabulary
-from unmask.data.corpus import Corpus
 from unmask.predict import Predictor
 from unmask.runtime import machine
-from unmask.train.pretrain import held_out_losses, pretrain
+from unmask.study.held_out import score_held_out
+from unmask.train.pretrain import pretrain
 from unmask.train.settings import PretrainSettings
 
 # The first row is the recipe; every other one changes one thing, the optimizer together with its rate.
@@ -43,16 +42,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 def held_out(folder: Path, corpora: list[Path]) -> float:
     """Nats per masked token, float32."""
     task = Predictor.load(folder, task="masked_lm", engine="torch", precision="float32").task
-    settings = PretrainSettings(eval_blocks=512)
-    stream = PretrainStream(
-        [Corpus.open(path) for path in corpora],
-        settings,
-        vocabulary=Vocabulary.of(task.tokenizer),
-        position_offset=task.config.position_offset,
-    )
-    found = held_out_losses(task, stream.held_out(), machine("float32"))
-    assert found is not None, "nobody asked to stop"
-    return found[0]
+    (found,) = score_held_out(task, corpora, [128], blocks=512, machine=machine("float32"))
+    return found.nats_per_token
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
+from tests import runs, tiny
 from unmask.cli import main
+from unmask.train.pretrain import pretrain
 
 
 def run(*words: object) -> int:
@@ -109,3 +110,23 @@ def test_plan_writes_a_recipe_that_pretrain_takes(
     assert run(*again) == 0
     assert f"hidden_size = {found['candidates'][found['chosen']]['hidden_size']}" in recipe.read_text()
     assert run(*words[:-2], "--hours", 0) == 2
+
+
+def test_probe_corpus_gives_what_the_run_has_measured(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = runs.settings(block_length=64, held_out_tokens=262_144, eval_blocks=256, model={"max_length": 64})
+    result = pretrain([corpus], tmp_path / "run", chosen)
+    words = ["probe", "corpus", "--corpus", corpus, "--model", result.model, "--threads", 1]
+    assert run(*words, "--lengths", 64, "--lengths", 32, "--json") == 0
+    whole, half = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (whole["block_length"], half["block_length"]) == (64, 32)
+    assert whole["nats_per_token"] == pytest.approx(result.loss, rel=1e-4)
+    assert whole["bits_per_byte"] == pytest.approx(result.bits_per_byte, rel=1e-4)
+    assert half["nats_per_token"] != whole["nats_per_token"]
+    assert run(*words, "--lengths", 64) == 0
+    assert capsys.readouterr().out.startswith(f"blocks of 64: {whole['nats_per_token']:.4f} nats")
+    assert run(*words, "--lengths", 128) == 2
+    assert "the model takes 64 tokens" in capsys.readouterr().err
+    assert run("probe", "corpus", "--corpus", corpus, "--model", "unmask-small-en") == 2
+    assert "another tokenizer" in capsys.readouterr().err

@@ -54,6 +54,7 @@ COMMANDS = {
     "inspect corpus": ("unmask.cli.study:inspect_corpus", "Show what is in a corpus."),
     "inspect batch": ("unmask.cli.study:inspect_batch", "Show a batch of pre-training, with its masks and borders."),
     "probe blimp": ("unmask.cli.study:probe_blimp", "Ask a model which sentence of each minimal pair is likelier."),
+    "probe corpus": ("unmask.cli.study:probe_corpus", "Say how well a model guesses held-out text of corpora."),
     "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
     "probe words": ("unmask.cli.vectors:probe_words", "Measure a model's word vectors by scored pairs and analogies."),
 }

@@ -110,6 +110,38 @@ def probe_sentences(
     log.info("%d sentences: pseudo-perplexity %.2f, %.3f bits a byte", *told)
 
 
+def probe_corpus(
+    *,
+    corpus: list[Path],
+    model: ModelFolder,
+    lengths: tuple[int, ...] = (128,),
+    blocks: int = 256,
+    dtype: Dtype = "float32",
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Say how well a masked language model guesses held-out text: nats a masked token, perplexity, bits a byte.
+
+    Held out is what `unmask pretrain` with its default settings never reads of these corpora.
+
+    Args:
+        corpus: Corpus folder; give it again for each further corpus.
+        model: Model folder with the head of a masked language model.
+        lengths: Most tokens of a block; give it again for each further length.
+        blocks: Most blocks of each length.
+        dtype: Number format.
+        threads: Threads on the CPU; by default one for each core.
+        json: Write one JSON object a length.
+    """
+    task, where = _masked_lm(model), _machine(dtype, threads)
+    for one in heavy("unmask.study.held_out:score_held_out")(task, corpus, lengths, blocks=blocks, machine=where):
+        if json:
+            say(asdict(one))
+            continue
+        told = f"{one.nats_per_token:.4f} nats per masked token, perplexity {one.perplexity:.2f}"
+        say(f"blocks of {one.block_length}: {told}, {one.bits_per_byte:.4f} bits per byte")
+
+
 def inspect_corpus(folder: Path, *, top: int = 20, json: bool = False) -> None:
     """Show what is in a corpus: lengths, frequent pieces and words, duplicates, examples.
 
