@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,13 @@ def test_the_kernels_were_compiled_when_the_package_was_installed(variant: str, 
     found = library(variant)
     assert found is not None
     assert found.calls.unmask_source().decode() == source_hash(SOURCES)
+
+
+def test_a_wheel_takes_the_kernels_of_all_variants() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))
+    patterns = project["tool"]["hatch"]["build"]["targets"]["wheel"]["artifacts"]
+    for variant in VARIANTS:
+        assert any(fnmatch(f"src/unmask/engine/_kernels_{variant}.so", one) for one in patterns)
 
 
 def test_the_fastest_variant_that_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
