@@ -123,7 +123,7 @@ def certify(
         One a precision, in order, passed or not.
 
     Raises:
-        UsageError: a precision is not one of these two.
+        UsageError: a precision is not one of these two; the task's scores need dropout.
         DataError: a row cannot be answered; its line is named.
         ResourceError: the engine does not run in this precision here.
     """
@@ -133,6 +133,12 @@ def certify(
             f"'{wrong[0]}' is not a precision to measure: float32 is what the others are compared with",
             place="--precision",
             expected=" or ".join(PRECISIONS),
+        )
+    if not task.has_exact_scores:
+        raise UsageError(
+            "no-exact-scores",
+            "scores of plain texts (SimCSE) are of passes with dropout, so they do not show what a precision costs",
+            remedy="measure on pairs or scored pairs",
         )
     plan = {one: choose(task.config, name=engine, precision=one, threads=threads) for one in precisions}
     gate = _Gate(task, table, max_drop, choose(task.config, precision="float32", threads=threads))

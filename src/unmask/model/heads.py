@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unmask.model.config import EncoderConfig
-from unmask.model.layers import LayerNorm, Linear, init_weights
+from unmask.model.layers import LayerNorm, Linear, init_weights, times_table
 
 
 class TaskHead(nn.Module):
@@ -43,7 +43,7 @@ class MaskedLMHead(TaskHead):
         """(M, D) hidden states at the masked positions to (M, V) logits."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = self.norm(F.gelu(self.dense(hidden)))
-            return F.linear(hidden, self._tied[0].weight.to(hidden.dtype), self.bias.to(hidden.dtype))
+            return times_table(hidden, self._tied[0].weight.to(hidden.dtype), self.bias.to(hidden.dtype))
 
 
 class ClassificationHead(TaskHead):

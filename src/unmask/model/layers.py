@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 _LEVELS = 1 << 16  # a dropout decision takes 16 random bits
 
 
@@ -22,6 +23,25 @@ class Linear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
         return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
+
+
+def times_table(hidden: torch.Tensor, table: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Logits of a whole vocabulary; where nothing is trained on a CPU, by oneDNN, on AMD faster than torch's MKL.
+
+    Args:
+        hidden: (M, D).
+        table: (V, D), of the same format.
+        bias: (V,), likewise.
+
+    Returns:
+        (M, V) of that format.
+    """
+    is_learning = torch.is_grad_enabled() and (hidden.requires_grad or table.requires_grad or bias.requires_grad)
+    is_exact = hidden.device.type == "cpu" and hidden.dtype == torch.float32
+    if is_exact and len(hidden) and not is_learning and _HAS_ONEDNN:
+        logits: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, table, bias, "none", [], "")
+        return logits
+    return F.linear(hidden, table, bias)
 
 
 class Embedding(nn.Embedding):

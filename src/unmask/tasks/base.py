@@ -280,6 +280,11 @@ class Task(nn.Module, ABC):
         return {}
 
     @property
+    def has_exact_scores(self) -> bool:
+        """Whether its scores come from passes without dropout, which every engine can compute."""
+        return True
+
+    @property
     def reads_all_layers(self) -> bool:
         """Whether it reads the output of other layers than the last."""
         return False

@@ -193,6 +193,7 @@ class Embedding(Task):
         twins = [at for at, one in enumerate(features) if getattr(one, "part", 0)] if self.objective == "texts" else []
         found = super().answer(batch, features)
         if twins:
+            self._check_dropout()
             device = batch.input_ids.device
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(0)
@@ -252,6 +253,11 @@ class Embedding(Task):
         ]
 
     @property
+    def has_exact_scores(self) -> bool:
+        """Not of SimCSE, whose second passes have dropout."""
+        return self.objective != "texts"
+
+    @property
     def files(self) -> dict[str, Any]:
         """Those of sentence-transformers, which pools the last layer alone, and cuts long texts."""
         if self.reads_all_layers:
@@ -294,15 +300,19 @@ class Embedding(Task):
                 "pairs, scored pairs or plain text: unmask finetune FILE --task embedding --model FOLDER"
             )
 
-    def _explain(self, num_rows: int) -> None:
-        """Say once what a row is compared with; refuse SimCSE where nothing differs."""
-        if self.objective == "texts" and self.training and not has_dropout(self):
+    def _check_dropout(self) -> None:
+        if not has_dropout(self):
             raise UsageError(
                 "no-dropout",
-                "SimCSE compares two passes that differ by their dropout, and this network has none",
-                place="[options] dropout",
-                remedy="train with --options.dropout 0.1, or give pairs",
+                "plain texts are learned and scored by two passes that differ by their dropout (SimCSE); here is none",
+                place="options.dropout, or the engine",
+                remedy="train with --options.dropout 0.1 and score with --engine torch, or give pairs",
             )
+
+    def _explain(self, num_rows: int) -> None:
+        """Say once what a row is compared with; refuse SimCSE where nothing differs."""
+        if self.objective == "texts" and self.training:
+            self._check_dropout()
         if not self._has_told and self.training and self.objective != "scores":
             self._has_told = True
             log.info(

@@ -13,6 +13,7 @@ from torch import Tensor
 from unmask.data.batching import Batch
 from unmask.errors import UsageError
 from unmask.model.config import EncoderConfig
+from unmask.model.encoder import Encoder
 from unmask.model.layout import Layout
 from unmask.tasks.base import Task
 
@@ -98,6 +99,8 @@ def same_texts(rows: Tensor, candidates: Tensor) -> Tensor:
 
 
 def has_dropout(task: Task) -> bool:
-    """Whether two passes in training differ."""
+    """Whether two passes in training differ; those of an engine other than torch never do."""
+    if not isinstance(task.encoder, Encoder):
+        return False
     rates = [getattr(layer, name) for layer in task.encoder.layers for name in ("dropout", "attention_dropout")]
     return any(rate > 0 for rate in (task.encoder.dropout, *rates))

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from unmask.model.layers import Dropper, LayerNorm, Linear, add_norm, dropout, init_weights
+from unmask.model.layers import Dropper, LayerNorm, Linear, add_norm, dropout, init_weights, times_table
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
@@ -98,3 +99,19 @@ def test_init_is_a_function_of_the_seed_alone() -> None:
     assert not norm_bias.any()
     assert norm_weight.eq(1).all()
     assert norm_weight.shape == (300,)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 65])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_times_table_is_the_plain_product_and_can_be_learned_through(rows: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    hidden, table, bias = (
+        torch.randn(shape, generator=generator).to(dtype) for shape in ((rows, 2, 24), (301, 24), (301,))
+    )
+    hidden = hidden[:, 1]
+    assert rows < 2 or not hidden.is_contiguous()
+    torch.testing.assert_close(times_table(hidden, table, bias), F.linear(hidden, table, bias))
+    table.requires_grad_()
+    given = torch.randn((rows, 301), generator=generator).to(dtype)
+    (found,) = torch.autograd.grad(times_table(hidden, table, bias), table, given)
+    torch.testing.assert_close(found, given.T @ hidden)

@@ -11,9 +11,11 @@ import torch
 
 from tests import tiny
 from unmask import storage
+from unmask.certify import certify
 from unmask.checkpoint import load_model
 from unmask.data.batching import Features, pack
-from unmask.data.rows import read_table
+from unmask.data.rows import Table, read_table
+from unmask.engine.choice import runs
 from unmask.errors import DataError, UsageError
 from unmask.model.layout import Layout
 from unmask.predict import Predictor, build_task
@@ -156,6 +158,20 @@ def test_simcse_is_scored_by_alignment_and_uniformity() -> None:
     squares = [((firsts[a] - firsts[b]) ** 2).sum() for a in range(8) for b in range(8) if a != b]
     assert scores["uniformity"] == pytest.approx(math.log(np.mean(np.exp(-2 * np.array(squares)))), rel=1e-3)
     assert scores[task.main_metric] == pytest.approx(-scores["alignment"] - scores["uniformity"])
+
+
+@pytest.mark.skipif(not runs("native", "float32", make().config), reason="the kernels do not run here")
+def test_simcse_is_not_scored_by_an_engine_without_dropout(tmp_path: Path) -> None:
+    task = make()
+    rows: list[Row] = [{"text": text} for text in (*tiny.GOOD, *tiny.BAD)]
+    folder = tiny.saved(task, tmp_path / "model")
+    plain, native = (Predictor.load(folder, engine=engine) for engine in ("torch", "native"))
+    assert plain.predict_rows(rows, is_labelled=True) == Predictor(task).predict_rows(rows, is_labelled=True)
+    with pytest.raises(UsageError, match="differ by their dropout"):
+        native.predict_rows(rows, is_labelled=True)
+    assert native.predict_rows(rows)[0].vector == pytest.approx(plain.predict_rows(rows)[0].vector, abs=1e-5)
+    with pytest.raises(UsageError, match="passes with dropout"):
+        certify(task, Table(tmp_path / "texts.txt", ("text",), rows, list(range(1, 9))), ["int8"])
 
 
 def test_pairs_are_scored_by_retrieval_among_different_texts() -> None:
