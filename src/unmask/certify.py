@@ -266,7 +266,7 @@ class _Gate:
         logits = _logits(golden)
         difference = float(np.abs(logits - exact).max())
         tolerance = max(2 * difference, _KERNELS_DIFFER * max(1.0, float(np.abs(exact).max())))
-        drop = drop_of(self.exact.main_score, got.main_score, higher_is_better=self.task.higher_is_better)
+        drop = drop_of(self.exact.main_score, got.main_score, higher_is_better=self.task.is_rising(got.main_metric))
         return Certificate(
             precision=engine.precision,
             metric=got.main_metric,

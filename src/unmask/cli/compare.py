@@ -60,7 +60,8 @@ def _lines(found: Any, examples: int) -> Iterator[str]:
         yield f"{name:<20} {values[0]:>10.4f} {values[1]:>10.4f}" + ("  <- compared" if name == found.metric else "")
     yield f"{'seconds':<20} {found.seconds[0]:>10.2f} {found.seconds[1]:>10.2f}"
     one = found.comparison
-    verdict = "more than chance" if one.is_significant else "may be chance"
+    better = "the second" if (one.difference > 0) == found.is_rising else "the first"
+    verdict = f"more than chance, {better} is better" if one.is_significant else "may be chance"
     yield (
         f"difference in {found.metric}: {one.difference:+.4f}, 95 % interval {one.interval[0]:+.4f} to "
         f"{one.interval[1]:+.4f}, p = {one.p_value:.3f} on {one.rows:,} rows: {verdict}"

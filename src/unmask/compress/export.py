@@ -171,7 +171,7 @@ def _scored(task: Seq2Seq, dev: Table, encoder: Certificate, keep: list[str], th
     rows = dev.rows[: task.settings.dev_texts]
     light = LightPredictor(task.reader, Runner(task_graph(task, encoder.precision, keep=kept), threads))
     score = float(task.score(light.predict_rows(rows, place=dev.place), rows)[encoder.metric])
-    drop = drop_of(encoder.exact_score, score, higher_is_better=task.higher_is_better)
+    drop = drop_of(encoder.exact_score, score, higher_is_better=task.is_rising(encoder.metric))
     return replace(encoder, score=score, drop=drop, rows=len(rows), agreement=None, keep=kept)
 
 

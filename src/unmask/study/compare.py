@@ -47,6 +47,7 @@ class Compared:
         scores: all scores of both that are numbers, by name.
         seconds: time of each.
         differences: rows that only one of them has right, or more right; the greatest differences first.
+        is_rising: whether the higher score is the better one.
         counts: how many rows the first, and how many the second answers better; `None` without scores of rows.
     """
 
@@ -55,6 +56,7 @@ class Compared:
     scores: dict[str, tuple[float, float]]
     seconds: tuple[float, float]
     differences: list[Difference]
+    is_rising: bool
     counts: tuple[int, int] | None
 
 
@@ -105,6 +107,7 @@ def compare(
         scores=shared,
         seconds=(results[0].seconds, results[1].seconds),
         differences=_differences(tasks, results, tables[0], row_scores),
+        is_rising=tasks[0].is_rising(name),
         counts=_counts(row_scores),
     )
 

@@ -80,7 +80,10 @@ class Task(nn.Module, ABC):
     head_name: ClassVar[Head | None]
     main_metric: str
     """Of the class, or of one task where its settings ask another question."""
-    higher_is_better: ClassVar[bool] = True
+    falling_metrics: ClassVar[frozenset[str]] = frozenset()
+    """Its scores that are better the lower they are."""
+    other_numbers: ClassVar[frozenset[str]] = frozenset()
+    """Numbers among its scores that are no goal: counts, and what the rows or the settings alone decide."""
     form: ClassVar[Form] = "table"
     """What its rows look like in files."""
     is_coupled: ClassVar[bool] = False
@@ -278,6 +281,11 @@ class Task(nn.Module, ABC):
     def files(self) -> dict[str, Any]:
         """Files that other libraries want beside those of every model folder, path to JSON."""
         return {}
+
+    @classmethod
+    def is_rising(cls, metric: str) -> bool:
+        """Whether a score of this name is better the higher it is."""
+        return metric not in cls.falling_metrics
 
     @property
     def has_exact_scores(self) -> bool:

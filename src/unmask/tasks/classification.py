@@ -35,6 +35,8 @@ class Classification(Task):
     head_name = "classification"
     settings_class = ClassificationSettings
     main_metric = "accuracy"
+    falling_metrics = frozenset({"calibration_error"})
+    other_numbers = frozenset({"coverage", "labels_per_row", "answers_per_row"})
     settings: ClassificationSettings
 
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: ClassificationSettings) -> None:

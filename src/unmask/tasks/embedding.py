@@ -50,6 +50,8 @@ class Embedding(Task):
     name = "embedding"
     head_name = None
     settings_class = EmbeddingSettings
+    falling_metrics = frozenset({"alignment", "uniformity"})
+    other_numbers = frozenset({"candidates"})
     kept = ("pooling", "layers", "normalize", "max_length", "long_texts")
     is_coupled = True
     has_probabilities = False

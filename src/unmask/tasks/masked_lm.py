@@ -23,7 +23,8 @@ class MaskedLM(Task):
     head_name = "masked_lm"
     settings_class = MaskedLMSettings
     main_metric = "nats_per_token"
-    higher_is_better = False
+    falling_metrics = frozenset({"nats_per_token", "perplexity"})
+    other_numbers = frozenset({"masked_tokens"})
     settings: MaskedLMSettings
 
     def build_head(self) -> MaskedLMHead:

@@ -59,6 +59,7 @@ class MultipleChoice(Task):
     head_name = "multiple_choice"
     settings_class = MultipleChoiceSettings
     main_metric = "accuracy"
+    other_numbers = frozenset({"chance"})
     form: ClassVar[Form] = "choices"
     is_coupled = True
     settings: MultipleChoiceSettings
@@ -87,6 +88,12 @@ class MultipleChoice(Task):
         assert isinstance(settings, MultipleChoiceSettings), "the settings of this task"
         context = row.get(settings.context_column, "")
         return [*([context] if context else []), row[settings.text_column], *choices_of(row, settings, None)]
+
+    @classmethod
+    def stratum(cls, row: Row, settings: Settings) -> str:
+        """Questions whose right choice stands at one place."""
+        del settings
+        return str(row["answer"])
 
     @classmethod
     def group(cls, row: Row, settings: Settings) -> Hashable | None:

@@ -32,6 +32,7 @@ class Regression(Task):
     head_name = "classification"
     settings_class = RegressionSettings
     main_metric = "spearman"
+    falling_metrics = frozenset({"rmse", "mae"})
     has_probabilities = False
     settings: RegressionSettings
 

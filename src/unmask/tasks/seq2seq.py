@@ -54,6 +54,8 @@ class Seq2Seq(Task):
     head_name = "seq2seq"
     settings_class = Seq2SeqSettings
     main_metric = "chrf"
+    falling_metrics = frozenset({"nats_per_token", "perplexity"})
+    other_numbers = frozenset({"length_ratio", "written_rows"})
     settings: Seq2SeqSettings
     head: Decoder
 

@@ -46,6 +46,7 @@ class SpanQA(Task):
     head_name = "span_qa"
     settings_class = SpanQASettings
     main_metric = "f1"
+    other_numbers = frozenset({"questions"})
     form: ClassVar[Form] = "questions"
     settings: SpanQASettings
 
@@ -91,6 +92,12 @@ class SpanQA(Task):
             + [f"questions whose answer stands nowhere in its text, and from which nothing is learned: {lost}"]
             * bool(lost),
         )
+
+    @classmethod
+    def stratum(cls, row: Row, settings: Settings) -> str:
+        """Questions with an answer, and questions without."""
+        del settings
+        return "answers" if row["answers"] else ""
 
     @classmethod
     def group(cls, row: Row, settings: Settings) -> Hashable | None:

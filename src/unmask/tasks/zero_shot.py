@@ -27,6 +27,8 @@ class ZeroShot(Task):
     head_name = "classification"
     settings_class = ZeroShotSettings
     main_metric = "accuracy"
+    falling_metrics = frozenset({"calibration_error"})
+    other_numbers = frozenset({"coverage", "labels_per_row", "answers_per_row"})
     settings: ZeroShotSettings
 
     def __init__(self, *args: Any) -> None:

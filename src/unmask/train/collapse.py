@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from unmask.tasks.base import Prediction
+from unmask.tasks.choice_reader import ChoicePrediction
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction
 from unmask.tasks.number_reader import NumberPrediction
+from unmask.tasks.span_reader import AnswerPrediction
 from unmask.tasks.tag_reader import TagPrediction
 
 _TOLERANCE = 0.99
@@ -46,6 +48,10 @@ def _gist(answer: Prediction) -> Hashable:
             return max(answer.scores, key=answer.scores.__getitem__)
         case LabelsPrediction():
             return answer.labels
+        case ChoicePrediction():
+            return answer.index
+        case AnswerPrediction():
+            return answer.answer or ()
         case NumberPrediction():
             return round(answer.value, _DIGITS)
         case TagPrediction():

@@ -270,12 +270,13 @@ class _Finetuning:
         """Name of the score to choose by, and all scores that are one number."""
         metric = self.settings.metric or result.main_metric
         numbers = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
-        if metric not in numbers:
+        goals = [name for name in numbers if name not in self.job.kind.other_numbers]
+        if metric not in goals:
             raise UsageError(
                 "unknown-metric",
-                f"the task has no score '{metric}'",
+                f"the task has no score '{metric}' to choose a model by",
                 place="metric",
-                expected=", ".join(numbers),
+                expected=", ".join(goals),
                 remedy="give one of these as --metric, or none to take the task's own",
             )
         return metric, numbers
@@ -285,7 +286,7 @@ class _Finetuning:
         epoch = step // self.per_epoch
         self.run.log("evaluation", step=step, epoch=epoch, **numbers)
         score, best = numbers[metric], self.state["best_score"]
-        is_best = best is None or (score > best if task.higher_is_better else score < best)
+        is_best = best is None or (score > best if task.is_rising(metric) else score < best)
         log.info("epoch %d: dev %s %.4f%s", epoch, metric, score, "  (best so far)" if is_best else "")
         self.state["evaluated_step"] = step
         if is_best:

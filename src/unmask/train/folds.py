@@ -81,7 +81,7 @@ def train_seeds(
                     break
         if failure is not None and all(math.isnan(one.score) for one in parts if not one.is_replaced):
             raise failure
-        summary = _summary("seeds", metric, parts, higher=job.kind.higher_is_better)
+        summary = _summary("seeds", metric, parts, higher=job.kind.is_rising(metric))
         write_records(output / PREDICTIONS, read_records(output / summary.best / PREDICTIONS))
         return _finish(output, summary)
 
@@ -120,7 +120,8 @@ def cross_validate(
             said = read_records(results[-1].predictions)
             records += [one | {"row": held[one["row"]], "fold": number} for one in said]
         write_records(output / PREDICTIONS, sorted(records, key=lambda one: one["row"]))
-        summary = _summary("folds", results[0].main_metric, parts, higher=job.kind.higher_is_better)
+        metric = results[0].main_metric
+        summary = _summary("folds", metric, parts, higher=job.kind.is_rising(metric))
         if keep == "all":
             last = round(statistics.median(one.best_epoch for one in results))
             log.info("all rows, %d epochs", last)

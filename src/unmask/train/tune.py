@@ -156,7 +156,8 @@ def tune(
         "space": {name: one.model_dump() if isinstance(one, Range) else one for name, one in space.items()},
     }
     with storage.locked(output):
-        search = _Search(output, space, identity, settings.seed, is_rising=job.kind.higher_is_better)
+        is_rising = job.kind.is_rising(settings.metric or str(job.kind.main_metric))
+        search = _Search(output, space, identity, settings.seed, is_rising=is_rising)
         end = time.monotonic() + 60 * (asked.minutes or math.inf)
         while len(search.done()) < asked.trials and time.monotonic() < end:
             search.try_next(job_of)

@@ -81,6 +81,18 @@ def test_score_has_the_main_metric(task: Task) -> None:
     assert isinstance(scores[task.main_metric], float)
 
 
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_numbers_that_are_no_goal_or_fall_are_scores(name: str) -> None:
+    task = MAKERS[name]()
+    rows = tiny.rows_of(task)
+    scores = task.score(Predictor(task).predict_rows(rows, is_labelled=True), rows)
+    conditional = {"coverage", "labels_per_row", "answers_per_row"}
+    assert (task.falling_metrics | task.other_numbers) - conditional <= set(scores)
+    falling = ("error", "rmse", "mae", "nats", "perplexity", "alignment", "uniformity")
+    for metric in scores:
+        assert task.is_rising(metric) != any(word in metric for word in falling), metric
+
+
 def test_scores_are_the_same_without_their_interval(task: Task) -> None:
     rows = tiny.rows_of(task)
     predictions = Predictor(task).predict_rows(rows, is_labelled=True)

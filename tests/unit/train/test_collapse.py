@@ -9,8 +9,10 @@ import pytest
 
 from tests import tiny
 from unmask.tasks.base import Prediction
+from unmask.tasks.choice_reader import ChoicePrediction
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction
 from unmask.tasks.number_reader import NumberPrediction
+from unmask.tasks.span_reader import AnswerPrediction
 from unmask.tasks.tag_reader import FoundSpan, TagPrediction
 from unmask.train.collapse import entropy, why_collapsed
 from unmask.train.finetune import finetune
@@ -20,6 +22,14 @@ CLASSES = ["a"] * 6 + ["b"] * 2
 
 def classes(names: str) -> list[Prediction]:
     return [ClassPrediction(name, 0.9, {"a": 0.1, "b": 0.1, name: 0.9}) for name in names]
+
+
+def choice(index: int) -> Prediction:
+    return ChoicePrediction("ab"[index], index, 0.5, (0.5, 0.5))
+
+
+def found(answer: str) -> Prediction:
+    return AnswerPrediction(answer, 0, len(answer), 0.5, 0.0, ())
 
 
 def why(answers: Sequence[Prediction], gold: Sequence[str], loss: float | None = None, score: float = 0.5) -> str:
@@ -39,6 +49,8 @@ def test_a_loss_at_the_entropy_of_the_classes_is_collapse() -> None:
         (classes("aa"), classes("ab")),
         ([LabelsPrediction(("a",), {})] * 2, [LabelsPrediction(("a",), {}), LabelsPrediction((), {})]),
         ([NumberPrediction(0.5)] * 2, [NumberPrediction(0.5), NumberPrediction(0.6)]),
+        ([choice(1)] * 2, [choice(0), choice(1)]),
+        ([found("")] * 2, [found(""), found("x")]),
         ([TagPrediction(())] * 2, [TagPrediction(()), TagPrediction((FoundSpan(0, 1, "X", "a", 0.9),))]),
     ],
 )
@@ -51,6 +63,8 @@ def test_one_answer_to_rows_that_differ_is_collapse(same: list[Prediction], othe
 def test_one_answer_to_rows_that_are_alike_is_right_but_finding_nothing_is_not() -> None:
     assert why(classes("aa"), ["a", "a"]) == "None"
     assert "one answer" in why([TagPrediction(())] * 2, ["spans", "spans"])
+    assert "one answer" in why([found("")] * 2, ["answers", "answers"])
+    assert why([found("x")] * 2, ["answers", "answers"]) == "None"
     assert why([TagPrediction(())] * 2, ["", ""]) == "None"
 
 

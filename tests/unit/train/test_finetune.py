@@ -64,6 +64,35 @@ def test_a_metric_that_the_task_lacks_is_found_before_the_first_step(rows: Path,
     assert read_result(tmp_path / "run").main_metric == "macro_f1"
 
 
+def test_an_error_chooses_the_epoch_in_which_it_is_least(start: Path, tmp_path: Path) -> None:
+    path = tmp_path / "numbers.jsonl"
+    texts = [(text, at / 2) for at, text in enumerate((*tiny.GOOD, *tiny.BAD))]
+    lines = [{"text": f"{text} {n}", "label": value + n / 7} for n in range(4) for text, value in texts]
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    output = run(path, tmp_path / "run", start, metric="rmse", epochs=4)
+    events = [json.loads(line) for line in (output / "events.jsonl").read_text().splitlines()]
+    errors = [one["rmse"] for one in events if one["event"] == "evaluation"]
+    assert errors[0] > min(errors), "the first epoch is not the best one"
+    result = read_result(output)
+    assert result.best_epoch == errors.index(min(errors)) + 1
+    assert result.scores["rmse"] == pytest.approx(min(errors), rel=1e-3)
+
+
+def test_a_count_chooses_no_model(start: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"text": f"{text} {n}", "label": ["a", "b"][: n % 2 + 1]}) + "\n"
+            for n in range(4)
+            for text in tiny.GOOD
+        )
+    )
+    with pytest.raises(UsageError, match="no score 'labels_per_row'") as caught:
+        run(path, tmp_path / "run", start, metric="labels_per_row")
+    assert "answers_per_row" not in str(caught.value)
+    assert "micro_f1" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("settings", "frozen"),
     [

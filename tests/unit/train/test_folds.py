@@ -55,6 +55,16 @@ def seeds_of(
     return train_seeds(job, chosen, output, seeds, restart_collapsed=restart)
 
 
+def test_of_several_seeds_the_one_with_the_least_error_is_kept(tmp_path: Path, start: Path) -> None:
+    path = tmp_path / "numbers.jsonl"
+    lines = [{"text": f"{text} {n}", "label": at + n / 20} for n in range(8) for at, text in enumerate(tiny.GOOD)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    summary = seeds_of(path, start, tmp_path / "runs", [0, 1, 2], metric="mae", epochs=1)
+    errors = {one.name: one.score for one in summary.runs}
+    assert len(set(errors.values())) == 3
+    assert errors[summary.best] == min(errors.values())
+
+
 def folds_of(rows: Path, start: Path, output: Path, num_folds: int, keep: Any = "all") -> Summary:
     job, chosen = read_job(rows, model=start, given=(BASE,), is_split=False)
     return cross_validate(job, chosen, output, num_folds, keep=keep)
