@@ -10,7 +10,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } h3 { font-size: .9rem; font-weight: 600 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } .scroll { overflow-x: auto }
 td, th { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top }
-th:first-child, td:first-child, .left td { text-align: left }
+th:first-child, td:first-child, .left td, .left th { text-align: left }
 svg, pre { background: #fafafa; border: 1px solid #ddd } svg { width: 100%; height: auto }
 pre { padding: 1rem; overflow-x: auto } figure { margin: 0 } figcaption { margin-bottom: .3rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.2rem }
@@ -118,8 +118,8 @@ def curve(
     texts = [
         f"<text x=4 y={y} font-size=12>{number(value)}</text>" for y, value in ((18, high), (height - 24, low))
     ] + [
-        f"<text x={margin} y={height - 6} font-size=12>{html.escape(name)} {min(xs):g}</text>",
-        f"<text x={width - 12} y={height - 6} font-size=12 text-anchor=end>{max(xs):g}</text>",
+        f"<text x={margin} y={height - 6} font-size=12>{html.escape(name)} {number(min(xs))}</text>",
+        f"<text x={width - 12} y={height - 6} font-size=12 text-anchor=end>{number(max(xs))}</text>",
     ]
     ends = f"{placed(min(xs), min(xs))} {placed(max(xs), max(xs))}"
     diagonal = f'<polyline points="{ends}" fill=none stroke="#9aa1ab" stroke-dasharray="4" />' if is_diagonal else ""

@@ -321,6 +321,7 @@ class _Finetuning:
             metric=metric,
             scores=scores,
             scored_on="folds" if dev is None else "dev",
+            data=self.job.data,
             fitted=fitted,
             collapsed=collapsed,
             precisions={one.precision: one.to_json() | {"is_passed": one.is_passed} for one in certificates},

@@ -59,6 +59,16 @@ class Job:
     last_epoch: int | None = None
     estimate: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def data(self) -> dict[str, str]:
+        """What is learned, from which start and judged by which rows, in words."""
+        told = {"trained on": f"{self.train.path.name}, {len(self.train.rows):,} rows", "started from": self.origin}
+        if self.dev is not None:
+            is_split = self.dev.path == self.train.path
+            held = "others of that file" if is_split else self.dev.path.name
+            told["best epoch by"] = f"{held}, {len(self.dev.rows):,} rows"
+        return told
+
     def strata(self, table: Table) -> list[str]:
         """Stratum of each row of a table."""
         return [self.kind.stratum(row, self.options) for row in table.rows]

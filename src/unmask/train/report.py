@@ -13,6 +13,7 @@ _NO_SCORES = ("kind", "event", "time", "step", "epoch")
 _MOST_SCORES = 4
 _MOST_CLASSES = 30
 _MOST_CHARACTERS = 300
+_LEGEND = ("right, missed, wrong", ((0, 5, "", "both"), (7, 13, "", "gold"), (15, 20, "", "answer")))
 
 
 def write_report(run: Run, title: str, scores: dict[str, Any], answers: Answers | None = None) -> None:
@@ -104,6 +105,8 @@ def _answers(found: Answers) -> Iterator[str]:
         yield pages.table(rows, ("confidence", "mean", "right", "rows")) + "</div>"
     if found.mistakes:
         yield f"<h2>Worst answers ({len(found.mistakes)} of {found.num_mistakes:,} wrong ones)</h2>"
+        if any(one.marks for one in found.mistakes):
+            yield f"<p>Spans: {pages.marked(*_LEGEND)}</p>"
         yield pages.table(map(_mistake, found.mistakes), ("text", "label", "answer", "score"), is_text=True)
 
 
@@ -142,7 +145,8 @@ def _spikes(run: Run) -> Iterator[str]:
 
 
 def _notes(run: Run) -> list[tuple[str, str]]:
-    """Fingerprints of what was read, and where it was computed."""
+    """What was read, its fingerprints, and where it was computed."""
     files = (run.folder / name for name in ("inputs.json", "machine.json"))
-    known = [item for file in files if file.is_file() for item in storage.read_json(file).items()]
+    known = [item for final in run.events("final")[-1:] for item in final.get("data", {}).items()]
+    known += [item for file in files if file.is_file() for item in storage.read_json(file).items()]
     return [(name, str(value).replace("+", " + ")) for name, value in known]

@@ -76,6 +76,9 @@ def test_an_error_chooses_the_epoch_in_which_it_is_least(start: Path, tmp_path: 
     result = read_result(output)
     assert result.best_epoch == errors.index(min(errors)) + 1
     assert result.scores["rmse"] == pytest.approx(min(errors), rel=1e-3)
+    page = result.report.read_text()
+    for told in ("numbers.jsonl, 22 rows", "others of that file, 10 rows", "started from", "<td>model</td>"):
+        assert told in page
 
 
 def test_a_count_chooses_no_model(start: Path, tmp_path: Path) -> None:
