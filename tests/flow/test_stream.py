@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests import tiny
 from unmask.cli import main
-from unmask.errors import DataError
+from unmask.errors import ArtefactError, DataError
 from unmask.predict import Predictor
 from unmask.stream import Placed, stream
 
@@ -25,6 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def placed(texts: list[str]) -> Iterator[Placed]:
     return ((f"file:{number}", {"text": text}) for number, text in enumerate(texts, 1))
+
+
+def opened(path: str) -> Predictor:
+    """A predictor of a file that is not there."""
+    raise FileNotFoundError(2, "No such file or directory", path)
 
 
 def run(command: list[str]) -> int:
@@ -53,6 +59,20 @@ def test_what_comes_before_a_bad_row_is_answered(folder: Path, processes: int) -
         given.extend(answers)
     assert len(given) == 10
     assert caught.value.details["place"] == "file:11"
+
+
+def test_what_keeps_a_worker_from_starting_is_told_as_it_is(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ArtefactError, match="no such model folder"):
+        list(stream(placed(TEXTS), functools.partial(Predictor.load, tmp_path / "nothing"), processes=2))
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        list(stream(placed(TEXTS), functools.partial(opened, str(tmp_path / "nothing")), processes=2))
+    if not torch.cuda.is_available():
+        assert run(["predict", "a film", "--model", str(folder), "--processes", "2", "--device", "cuda"]) == 5
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert torch.cuda.is_available() or "[no-gpu]" in said
 
 
 def test_an_endless_source_is_read_no_further_than_needed(folder: Path) -> None:
