@@ -14,6 +14,7 @@ from unmask.engine.choice import runs
 from unmask.engine.compiled import library
 from unmask.errors import ResourceError
 from unmask.predict import Predictor
+from unmask.runtime import Machine, processor
 from unmask.study.search import open_embedder, read_texts
 
 
@@ -76,6 +77,20 @@ def test_doctor_lists_engines_and_their_formats(capsys: pytest.CaptureFixture[st
     assert ("compiled kernels     everything is there" in told) == (
         library() is not None and "int8" in found["engines"]["native"] and "bfloat16" in found["engines"]["native"]
     )
+
+
+def test_doctor_tells_processor_and_card_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Machine(torch.device("cuda", 0), torch.bfloat16, 1, "A card", "the card has bfloat16")
+    monkeypatch.setattr("unmask.runtime.machine", lambda: card)
+    run("doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["processor"], found["device_name"]) == (processor(), "A card")
+    run("doctor")
+    told = capsys.readouterr().out
+    assert f"processor            {processor()}\n" in told
+    assert "device               cuda:0, A card\n" in told
 
 
 def certified(folder: Path, output: Path) -> Path:

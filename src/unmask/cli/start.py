@@ -45,9 +45,10 @@ def doctor(*, json: bool = False) -> None:
     found = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": where.name,
+        "processor": heavy("unmask.runtime:processor")(),
         "cores": heavy("unmask.runtime:cpu_cores")(),
         "device": str(where.device),
+        "device_name": where.name,
         "dtype": str(where.dtype).removeprefix("torch."),
         "why": where.note,
         "engines": _engines(),
@@ -60,7 +61,8 @@ def doctor(*, json: bool = False) -> None:
         say(found)
         return
     for name in ("python", "system", "processor", "cores", "device", "free_disk_gigabytes"):
-        say(f"{name.replace('_', ' '):<20} {found[name]}")
+        card = f", {where.name}" if name == "device" and where.device.type == "cuda" else ""
+        say(f"{name.replace('_', ' '):<20} {found[name]}{card}")
     say(f"{'number format':<20} {found['dtype']}: {found['why']}")
     say(f"{'versions':<20} " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for name, formats in found["engines"].items():
