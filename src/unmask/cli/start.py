@@ -8,18 +8,14 @@ from pathlib import Path
 
 from unmask.cli import heavy, say
 
-_EXTRAS = {
-    "serve": ("fastapi", "uvicorn"),
+EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "generation": ("sacrebleu", "rouge-score"),
-    "report": ("matplotlib",),
     "zh": ("rjieba",),
-    "clean": ("ftfy", "datasketch", "py3langid"),
     "tune": ("optuna",),
-    "explain": ("captum",),
-    "track": ("tensorboard",),
     "ray": ("ray",),
 }
+"""Packages of each extra of pyproject.toml."""
 _CORE = ("unmask", "torch", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "scikit-learn")
 
 
@@ -55,7 +51,7 @@ def doctor(*, json: bool = False) -> None:
         "kernels": heavy("unmask.engine.choice:why_not")(),
         "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "versions": {name: _version(name) for name in _CORE},
-        "extras": {extra: all(_version(name) for name in names) for extra, names in _EXTRAS.items()},
+        "extras": {extra: all(_version(name) for name in names) for extra, names in EXTRAS.items()},
     }
     if json:
         say(found)
