@@ -125,6 +125,10 @@ class LightPredictor:
         Args:
             rows: mappings from column to text.
             place: says where row number i comes from, for errors.
+
+        Raises:
+            DataError: a column is missing or a text is empty; the place is named.
+            ResourceError: there is not enough memory for a batch, or the graph fails.
         """
         said = self.run(rows, place=place)
         return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
@@ -139,7 +143,20 @@ class LightPredictor:
         return [float(one) for one in self.numbers(row)[:_NOTED]]
 
     def run(self, rows: Sequence[Row], *, place: Place = row_number) -> list[tuple[list[Any], list[Features]]]:
-        """What the network says about each row, before it becomes an answer: its parts and their features."""
+        """What the network says about each row, before it becomes an answer.
+
+        Args:
+            rows: mappings from column to text, N of them.
+            place: says where row number i comes from, for errors.
+
+        Returns:
+            N pairs of parts and features, in order, as long as each other and one entry for each window or choice of
+            the row. A part is what `Reader.answer` gives: of most tasks a float32 array of logits, (C,) or (n, C).
+
+        Raises:
+            DataError: a column is missing or a text is empty; the place is named.
+            ResourceError: there is not enough memory for a batch, or the graph fails.
+        """
         features = self.reader.encode(rows, place=place)
         parts: list[Any] = [None] * len(features)
         lengths = np.array([len(one) for one in features], dtype=np.int64)

@@ -119,13 +119,31 @@ class Predictor:
             rows: mappings from column to text.
             place: says where row number i comes from, for errors.
             is_labelled: require a label that the model knows in each row.
+
+        Raises:
+            DataError: a column is missing, a text is empty or a label is unknown; the place is named.
+            ResourceError: there is not enough memory for a batch.
         """
         said = self.run(rows, place=place, is_labelled=is_labelled)
         return [self.task.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Said]:
-        """What the network says about each row, before the task makes answers of it: its parts and their features."""
+        """What the network says about each row, before the task makes answers of it.
+
+        Args:
+            rows: mappings from column to text, N of them.
+            place: says where row number i comes from, for errors.
+            is_labelled: require a label that the model knows in each row.
+
+        Returns:
+            N pairs of parts and features, in order, as long as each other and one entry for each window or choice of
+            the row. A part is what `Task.answer` gives: of most tasks a float32 array of logits, (C,) or (n, C).
+
+        Raises:
+            DataError: a column is missing, a text is empty or a label is unknown; the place is named.
+            ResourceError: there is not enough memory for a batch.
+        """
         if not rows:
             return []
         features = self.task.encode(rows, place=place, is_training=is_labelled)

@@ -16,7 +16,7 @@ class Computing(Settings):
     """What computes the answers."""
 
     engine: str = "auto"
-    """`native` (compiled kernels), `onnx` (onnxruntime), `torch`, or `auto`: the fastest one here."""
+    """`native` (compiled kernels), `onnx` (onnxruntime), `torch`, or `auto`: the kernels, or what is measured best."""
     precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Format of the encoder's products; `auto` is float32, or a faster one that the folder certifies."""
     threads: int | None = Field(default=None, ge=1)
