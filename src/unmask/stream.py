@@ -52,7 +52,7 @@ def _open(
         yield lambda chunk: lambda: answer(chunk)
         return
     assert not isinstance(predictor, Predictor), "a network does not travel between processes"
-    with workers(processes, _Make(predictor), remedy="take fewer --processes, or smaller chunks") as submit:
+    with workers(processes, _Make(predictor), remedy="take fewer --processes, or lower --max-tokens") as submit:
         yield submit
 
 

@@ -23,6 +23,8 @@ class Computing(Settings):
     """Threads on the CPU; by default one for each core."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU where there is one and no engine of the CPU is named."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of one pass, which its memory hangs on; by default 8,192."""
 
     def open(self, model: Path, **given: Any) -> Any:
         """A predictor that computes so; says which engine that is.
@@ -32,6 +34,6 @@ class Computing(Settings):
             given: other arguments of `Predictor.load`.
         """
         heavy("unmask.runtime:use_cpu")(self.threads)
-        predictor = heavy("unmask.predict:Predictor").load(model, **self.model_dump(), **given)
+        predictor = heavy("unmask.predict:Predictor").load(model, **self.model_dump(exclude_none=True), **given)
         log.info("engine: %s", predictor.engine)
         return predictor
