@@ -1,6 +1,7 @@
 """What computes the answers: flags that all commands share that open a model."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ class Computing(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU where there is one and no engine of the CPU is named."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Most tokens of one pass, which its memory hangs on; by default 8,192."""
+    """Most tokens of one pass, which its memory hangs on; by default 8,192, of an exported model 2,048."""
 
     def open(self, model: Path, **given: Any) -> Any:
         """A predictor that computes so; says which engine that is.
@@ -33,7 +34,11 @@ class Computing(Settings):
             model: folder.
             given: other arguments of `Predictor.load`.
         """
+        return self.open_by(heavy("unmask.predict:Predictor").load, model, **given)
+
+    def open_by(self, load: Callable[..., Any], model: Path, **given: Any) -> Any:
+        """The same by another function than `Predictor.load`, which takes its arguments."""
         heavy("unmask.runtime:use_cpu")(self.threads)
-        predictor = heavy("unmask.predict:Predictor").load(model, **self.model_dump(exclude_none=True), **given)
+        predictor = load(model, **self.model_dump(exclude_none=True), **given)
         log.info("engine: %s", predictor.engine)
         return predictor
