@@ -16,6 +16,7 @@ from unmask.tokenizer.train import train
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
+DEVICE = "cpu"  # of the peers, so of the product too where there is a GPU
 Steps = dict[str, Callable[[], None]]
 
 
@@ -53,7 +54,7 @@ def peer_step(network: torch.nn.Module, losses: Callable[[], torch.Tensor], is_b
 
 def our_step(task: Task, batches: Callable[[], list[Batch]]) -> Callable[[], None]:
     """One optimizer step of the product's own loop."""
-    trainer = Trainer(task, OptimSettings(lr=1e-5), max_steps=10**9, machine=machine(), seed=0)
+    trainer = Trainer(task, OptimSettings(lr=1e-5), max_steps=10**9, machine=machine(device=DEVICE), seed=0)
 
     def stream():
         while True:
@@ -90,6 +91,6 @@ def any_tokenizer() -> Tokenizer:
 
 def about_this_machine() -> str:
     """The first line of a table."""
-    where = machine()
+    where = machine(device=DEVICE)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     return f"{where.name}, {where.threads} threads, {versions}"

@@ -182,6 +182,11 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
     )
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether a folder holds a graph in place of weights, as `unmask export` writes it."""
+    return (folder / storage.GRAPH).is_file() and not any((folder / name).is_file() for name in (WEIGHTS, SHARDS))
+
+
 def refuse_large_header(path: Path) -> None:
     """Look at the length of a safetensors header before it is read.
 
@@ -268,6 +273,14 @@ def _no_weights(folder: Path) -> ArtefactError:
             expected=WEIGHTS,
             remedy="take the model.safetensors of the same model; if you trust the file, convert it once with "
             "transformers: AutoModel.from_pretrained(DIR).save_pretrained(NEW_DIR), and copy the tokenizer files",
+        )
+    if is_exported(folder):
+        return ArtefactError(
+            "exported-model",
+            f"the folder was written by `unmask export`: it has no weights but those in its graph, {storage.GRAPH}",
+            place=folder,
+            remedy="take it with `unmask predict`, `evaluate` or `compare`, or from Python with "
+            "unmask.light.LightPredictor.load; for all else name the folder that it was exported from",
         )
     return ArtefactError(
         "no-weights",

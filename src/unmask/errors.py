@@ -3,6 +3,10 @@
 Every message names the place, the value, what was expected, the remedy, and what is already safe on disk.
 """
 
+import re
+
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
+
 
 class UnmaskError(Exception):
     """A mistake or a misfortune that the user can act on; anything else is a bug and keeps its traceback.
@@ -91,6 +95,11 @@ class InterruptedRunError(UnmaskError):
             "interrupted", f"ended by signal {signal}", saved=saved, remedy="the same command goes on from there"
         )
         self.exit_code = 128 + signal
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory does not suffice: `MemoryError`, or torch's `RuntimeError` by its words."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def _short(text: object, limit: int = 400) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unmask import storage
+from unmask.config import Settings, resolve
 from unmask.data.features import Features, sorted_batches
 from unmask.engine.onnx_run import Runner, read_graph, saturates
 from unmask.errors import ArtefactError, DataError
@@ -30,9 +31,9 @@ from unmask.tokenizer.load import Tokenizer
 
 log = logging.getLogger("unmask")
 
-GRAPH, NOTE, CONFIG = "model.onnx", "unmask.json", "config.json"
+NOTE, CONFIG = "unmask.json", "config.json"
 FORMAT = 1
-READERS: dict[str, tuple[type[Reader], type]] = {
+READERS: dict[str, tuple[type[Reader], type[Settings]]] = {
     "classification": (ClassReader, ClassificationSettings),
     "embedding": (VectorReader, EmbeddingSettings),
     "masked_lm": (MaskReader, MaskedLMSettings),
@@ -45,7 +46,6 @@ READERS: dict[str, tuple[type[Reader], type]] = {
 }
 """Of each task."""
 
-
 _NOTED = 32
 
 
@@ -55,7 +55,7 @@ class LightPredictor:
     Args:
         reader: of the task.
         runner: its network.
-        max_tokens: limit of one batch in tokens, padding included.
+        max_tokens: limit of one batch in tokens, padding included; a longer text stands alone.
     """
 
     def __init__(self, reader: Reader, runner: Runner, *, max_tokens: int = 2048) -> None:
@@ -64,50 +64,34 @@ class LightPredictor:
         self._runner = runner
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int | None = None) -> "LightPredictor":
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        max_tokens: int = 2048,
+    ) -> "LightPredictor":
         """Open a folder that `unmask export` wrote.
 
         Args:
             folder: its files are checked against its manifest first.
             threads: of one pass; by default the cores that this process may use.
+            columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
+            max_tokens: limit of one batch in tokens, padding included; a longer text stands alone.
 
         Raises:
             ArtefactError: the folder is missing, corrupt, no exported one, or keeps weights in other files.
-            UsageError: onnxruntime is not installed.
+            UsageError: onnxruntime is not installed, or the task has no such column.
         """
-        folder = Path(folder)
-        storage.verify(folder)
-        note = storage.read_json(folder / NOTE)
-        exported, task = note["meta"].get("export"), note["meta"].get("task", {}).get("name")
-        if exported is None:
-            raise ArtefactError(
-                "not-exported",
-                "the folder was not written by `unmask export`",
-                place=folder,
-                remedy="export it where torch is installed: unmask export MODEL --output FOLDER",
-            )
-        if note["format"] > FORMAT:
-            raise storage.newer_format(folder / NOTE, note["format"], FORMAT)
-        if task not in READERS:
-            raise ArtefactError(
-                "unknown-task",
-                f"the folder was exported for a task that this version does not read, by unmask "
-                f"{note.get('versions', {}).get('unmask', 'of an unknown version')}",
-                place=folder / NOTE,
-                value=task,
-                expected=f"one of {', '.join(READERS)}",
-                remedy="pip install --upgrade unmask",
-            )
+        reader, note = read_exported(folder, columns=columns)
+        exported = note["meta"]["export"]
         if exported["weight_levels"] > 63 and exported["precision"] == "int8" and saturates():
             log.warning(
                 "this model was exported for processors with VNNI; sums of its int8 products can overflow on this one, "
                 "so export it anew here"
             )
-        (kind, settings), told = READERS[task], note["meta"]["task"]
-        config = EncoderConfig.from_hf(storage.read_json(folder / CONFIG), place=folder / CONFIG)
-        chain = {"chain": Chain.of(told["chain"])} if "chain" in told else {}
-        reader = kind(config, Tokenizer.load(folder), settings(**told["settings"]), **chain)
-        return cls(reader, Runner(read_graph(folder / GRAPH), threads or _cores()))
+        return cls(reader, Runner(read_graph(Path(folder) / storage.GRAPH), threads or _cores()), max_tokens=max_tokens)
 
     def __call__(self, texts: Sequence[str | Sequence[str] | Mapping[str, str]]) -> list[Any]:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
@@ -119,14 +103,19 @@ class LightPredictor:
             raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
         return self.predict_rows([row_of(text, self.reader.text_columns) for text in texts])
 
-    def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number) -> list[Any]:
+    def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
         """Predict for rows; one prediction each, in order.
 
         Args:
             rows: mappings from column to text.
             place: says where row number i comes from, for errors.
+            is_labelled: require a label that the model knows in each row.
+
+        Raises:
+            DataError: a column is missing, a text is empty or a label is unknown; the place is named.
+            ResourceError: there is not enough memory for a batch, or the graph fails.
         """
-        said = self.run(rows, place=place)
+        said = self.run(rows, place=place, is_labelled=is_labelled)
         return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
     def numbers(self, row: Row) -> np.ndarray:
@@ -138,9 +127,25 @@ class LightPredictor:
         """The first of those numbers."""
         return [float(one) for one in self.numbers(row)[:_NOTED]]
 
-    def run(self, rows: Sequence[Row], *, place: Place = row_number) -> list[tuple[list[Any], list[Features]]]:
-        """What the network says about each row, before it becomes an answer: its parts and their features."""
-        features = self.reader.encode(rows, place=place)
+    def run(
+        self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False
+    ) -> list[tuple[list[Any], list[Features]]]:
+        """What the network says about each row, before it becomes an answer.
+
+        Args:
+            rows: mappings from column to text, N of them.
+            place: says where row number i comes from, for errors.
+            is_labelled: require a label that the model knows in each row.
+
+        Returns:
+            N pairs of parts and features, in order, as long as each other and one entry for each window or choice of
+            the row. A part is what `Reader.answer` gives: of most tasks a float32 array of logits, (C,) or (n, C).
+
+        Raises:
+            DataError: a column is missing, a text is empty or a label is unknown; the place is named.
+            ResourceError: there is not enough memory for a batch, or the graph fails.
+        """
+        features = self.reader.encode(rows, place=place, is_training=is_labelled)
         parts: list[Any] = [None] * len(features)
         lengths = np.array([len(one) for one in features], dtype=np.int64)
         for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
@@ -149,6 +154,58 @@ class LightPredictor:
                 parts[index] = part
         ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
         return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def read_exported(
+    folder: str | Path, *, columns: Mapping[str, str | None] | None = None
+) -> tuple[Reader, dict[str, Any]]:
+    """All of an exported folder but its graph.
+
+    Args:
+        folder: its files are checked against its manifest first.
+        columns: other names for the columns of its settings; `None` keeps one.
+
+    Returns:
+        The reader of its task, and what `unmask export` noted in unmask.json.
+
+    Raises:
+        ArtefactError: the folder is missing, corrupt, no exported one, or of a version that is newer than this one.
+        UsageError: the task has no such column.
+    """
+    folder = Path(folder)
+    storage.verify(folder)
+    note = storage.read_json(folder / NOTE)
+    _check(note, folder)
+    told = note["meta"]["task"]
+    kind, settings = READERS[told["name"]]
+    named = {name: column for name, column in (columns or {}).items() if column is not None}
+    config = EncoderConfig.from_hf(storage.read_json(folder / CONFIG), place=folder / CONFIG)
+    chain = {"chain": Chain.of(told["chain"])} if "chain" in told else {}
+    asked = resolve(settings, told["settings"], named, place="columns")
+    return kind(config, Tokenizer.load(folder), asked, **chain), note
+
+
+def _check(note: dict[str, Any], folder: Path) -> None:
+    task = note["meta"].get("task", {}).get("name")
+    if note["meta"].get("export") is None:
+        raise ArtefactError(
+            "not-exported",
+            "the folder was not written by `unmask export`",
+            place=folder,
+            remedy="export it where torch is installed: unmask export MODEL --output FOLDER",
+        )
+    if note["format"] > FORMAT:
+        raise storage.newer_format(folder / NOTE, note["format"], FORMAT)
+    if task not in READERS:
+        raise ArtefactError(
+            "unknown-task",
+            f"the folder was exported for a task that this version does not read, by unmask "
+            f"{note.get('versions', {}).get('unmask', 'of an unknown version')}",
+            place=folder / NOTE,
+            value=task,
+            expected=f"one of {', '.join(READERS)}",
+            remedy="pip install --upgrade unmask",
+        )
 
 
 def _cores() -> int:

@@ -24,6 +24,7 @@ from unmask.tasks.rows import row_of
 
 log = logging.getLogger("unmask")
 
+MAX_TOKENS = 8192
 Said = tuple[list[Any], list[Features]]
 Texts = str | Sequence[str] | Mapping[str, str]
 
@@ -33,7 +34,7 @@ class Predictor:
 
     Args:
         task: a network with its head and tokenizer.
-        max_tokens: limit of one batch, in tokens.
+        max_tokens: limit of one batch, in tokens; a longer text stands alone.
         where: machine whose number format is used; by default float32 on the CPU, the exact one.
 
     Attributes:
@@ -42,7 +43,7 @@ class Predictor:
 
     engine: Engine | None = None
 
-    def __init__(self, task: Task, *, max_tokens: int = 8192, where: Machine | None = None) -> None:
+    def __init__(self, task: Task, *, max_tokens: int = MAX_TOKENS, where: Machine | None = None) -> None:
         self.task = task.eval()
         self.max_tokens = max_tokens
         self._has_told = False
@@ -60,6 +61,7 @@ class Predictor:
         precision: str = "auto",
         threads: int | None = None,
         device: str = "auto",
+        max_tokens: int = MAX_TOKENS,
     ) -> "Predictor":
         """Open a model folder.
 
@@ -75,6 +77,8 @@ class Predictor:
             threads: of one pass on the CPU; by default as many as torch has.
             device: `cpu`, `cuda`, or `auto`: a GPU where there is one and no other engine than torch is asked for.
 
+            max_tokens: limit of one batch, in tokens, which the memory of a pass hangs on; a longer text stands alone.
+
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
             UsageError: the task has no such setting, or it cannot have this value; there is no such engine.
@@ -83,7 +87,7 @@ class Predictor:
         folder = find_model(folder)
         model = load_model(folder)
         named = {name: column for name, column in (columns or {}).items() if column is not None}
-        made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}))
+        made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}), max_tokens=max_tokens)
         certified = model.meta.get("engine", {})
         is_its_task = made.task.name == model.meta.get("task", {}).get("name")
         proven = {kind: one["engine"] for kind, one in certified.items() if is_its_task}
@@ -119,13 +123,31 @@ class Predictor:
             rows: mappings from column to text.
             place: says where row number i comes from, for errors.
             is_labelled: require a label that the model knows in each row.
+
+        Raises:
+            DataError: a column is missing, a text is empty or a label is unknown; the place is named.
+            ResourceError: there is not enough memory for a batch.
         """
         said = self.run(rows, place=place, is_labelled=is_labelled)
         return [self.task.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Said]:
-        """What the network says about each row, before the task makes answers of it: its parts and their features."""
+        """What the network says about each row, before the task makes answers of it.
+
+        Args:
+            rows: mappings from column to text, N of them.
+            place: says where row number i comes from, for errors.
+            is_labelled: require a label that the model knows in each row.
+
+        Returns:
+            N pairs of parts and features, in order, as long as each other and one entry for each window or choice of
+            the row. A part is what `Task.answer` gives: of most tasks a float32 array of logits, (C,) or (n, C).
+
+        Raises:
+            DataError: a column is missing, a text is empty or a label is unknown; the place is named.
+            ResourceError: there is not enough memory for a batch.
+        """
         if not rows:
             return []
         features = self.task.encode(rows, place=place, is_training=is_labelled)

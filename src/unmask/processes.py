@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
-from unmask.errors import ResourceError
+from unmask.errors import ResourceError, UnmaskError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,7 +50,8 @@ def workers(
 
     Args:
         count: of them.
-        make: called once in each; makes the function that does the work. Both it and the items travel pickled.
+        make: called once in each; makes the function that does the work. Both it and the items travel pickled. What
+            fails in it comes out of the first result.
         remedy: for the error, should one die.
         saved: what is kept then.
 
@@ -79,7 +81,11 @@ def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
     # The processes share the cores already; a pool of threads in each would only make them wait for each other.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker[:] = [make()]
+    try:
+        _worker[:] = [make()]
+    except (UnmaskError, OSError, MemoryError, RuntimeError) as error:
+        # An initialiser that fails breaks the pool, and what was wrong is lost: the first call tells it.
+        _worker[:] = [partial(_fail, error)]
 
 
 def _end_with_parent() -> None:
@@ -88,6 +94,10 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _fail(error: Exception, _item: Any) -> NoReturn:
+    raise error
 
 
 def _call(item: Any) -> Any:

@@ -24,6 +24,8 @@ from unmask.errors import ArtefactError, UsageError
 log = logging.getLogger("unmask")
 
 MANIFEST = "MANIFEST.json"
+GRAPH = "model.onnx"
+"""Of an exported model, which has no other weights."""
 FORMAT = 1
 
 

@@ -2,13 +2,16 @@
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from unmask.errors import UnmaskError
+from unmask.errors import ResourceError, UnmaskError, is_out_of_memory
 from unmask.predict import Predictor
 from unmask.processes import in_order, workers
 from unmask.tasks.base import Row
+
+log = logging.getLogger("unmask")
 
 Placed = tuple[object, Row]
 """Where a row comes from, for errors, and the row."""
@@ -34,7 +37,9 @@ def stream(
 
     Raises:
         DataError: a row cannot be answered; its place is named, and all rows before it have been given.
-        ResourceError: a process died.
+        ResourceError: a process died; or the memory does not suffice for a single text, as for a row that cannot be
+            answered. Where it does not for a pass of many, the passes become smaller.
+        UnmaskError: what `predictor` raises, made in a process.
     """
     with _open(predictor, processes) as submit:
         for some, (answers, error) in in_order(_chunks(rows, chunk), submit, 0 if processes == 1 else processes):
@@ -52,7 +57,7 @@ def _open(
         yield lambda chunk: lambda: answer(chunk)
         return
     assert not isinstance(predictor, Predictor), "a network does not travel between processes"
-    with workers(processes, _Make(predictor), remedy="take fewer --processes, or smaller chunks") as submit:
+    with workers(processes, _Make(predictor), remedy="take fewer --processes, or lower --max-tokens") as submit:
         yield submit
 
 
@@ -69,12 +74,47 @@ class _Answer:
         self._predictor = predictor
 
     def __call__(self, chunk: Chunk) -> Answers:
-        places, rows = [place for place, _ in chunk], [row for _, row in chunk]
         try:
-            return self._predictor.predict_rows(rows, place=places.__getitem__), None
+            return self._answers(chunk), None
+        except (ResourceError, MemoryError, RuntimeError) as error:
+            if not (isinstance(error, ResourceError) or is_out_of_memory(error)):
+                raise
+            return self._with_less(chunk, error if isinstance(error, ResourceError) else _no_memory(error))
         except UnmaskError as error:
+            places = [place for place, _ in chunk]
             bad = places.index(error.details["place"]) if error.details["place"] in places else 0
-            return self._predictor.predict_rows(rows[:bad], place=places.__getitem__), error
+            answers, failed = self(chunk[:bad])
+            return answers, failed or error
+
+    def _with_less(self, chunk: Chunk, error: ResourceError) -> Answers:
+        """Answer in smaller batches from now on; when a batch is one text, answer up to the row that is too large."""
+        limit = self._predictor.max_tokens
+        if limit > self._predictor.task.config.max_length:
+            self._predictor.max_tokens = limit // 2
+            log.warning("the memory does not suffice for passes of %d tokens: going on with %d", limit, limit // 2)
+            return self(chunk)
+        if len(chunk) == 1:
+            error.details["place"] = chunk[0][0]
+            return [], error
+        half = len(chunk) // 2
+        first, failed = self(chunk[:half])
+        if failed is not None:
+            return first, failed
+        second, failed = self(chunk[half:])
+        return [*first, *second], failed
+
+    def _answers(self, chunk: Chunk) -> list[Any]:
+        places, rows = [place for place, _ in chunk], [row for _, row in chunk]
+        return self._predictor.predict_rows(rows, place=places.__getitem__)
+
+
+def _no_memory(error: Exception) -> ResourceError:
+    return ResourceError(
+        "no-memory",
+        "the memory does not suffice for this text",
+        value=str(error).partition("\n")[0] or None,
+        remedy="take a smaller model or a machine with more memory",
+    )
 
 
 class _Make:

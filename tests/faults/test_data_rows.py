@@ -127,6 +127,13 @@ def test_bad_rows_stop_everything_unless_they_are_skipped(tmp_path: Path) -> Non
     ]
 
 
+def test_rejects_are_listed_where_there_is_no_folder_yet(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.tsv", [*GOOD, ("", "pos")])
+    output = tmp_path / "new" / "folder" / "run"
+    read_job(train, given=({"data": {"skip_bad": True}},), output=output)
+    assert "empty-text" in output.with_name("run.rejects").read_text()
+
+
 def test_no_list_of_rejects_is_left_when_there_are_none(tmp_path: Path) -> None:
     (tmp_path / "run.rejects").write_text("old")
     read_job(write(tmp_path / "train.tsv", GOOD), given=({"data": {"skip_bad": True}},), output=tmp_path / "run")

@@ -1,9 +1,11 @@
 """Exported models answer without torch as `Predictor` does with it."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.house.source import ROOT
+from tests.house.test_dependencies import NEEDED, OPTIONAL
 from unmask import storage
 from unmask.data.rows import Table
 from unmask.errors import ArtefactError, DataError
@@ -30,21 +34,29 @@ from unmask.compress.export import export
 from unmask.light import LightPredictor
 
 NEAR = 1e-5
-WITHOUT_TORCH = """
+GUIDE = ROOT / "docs" / "guides" / "run-fast.md"
+MODULES = {"scikit-learn": "sklearn", "tomli-w": "tomli_w"}
+ALONE = """
 import json, sys
 from dataclasses import asdict
 
-class WithoutTorch:
+class Without:
     def find_spec(self, name, *_):
-        if name.partition(".")[0] == "torch":
+        if name.partition(".")[0] in sys.argv[1].split(","):
             raise ModuleNotFoundError(name)
 
-sys.meta_path.insert(0, WithoutTorch())
+sys.meta_path.insert(0, Without())
 from unmask.light import LightPredictor
 for line in sys.stdin:
     folder, rows = json.loads(line)
     print(json.dumps([asdict(one) for one in LightPredictor.load(folder, threads=1).predict_rows(rows)]))
+print(json.dumps([name for name in sys.argv[2].split(",") if name in sys.modules]))
 """
+
+
+def named(packages: Iterable[str]) -> list[str]:
+    """Modules of packages, sorted."""
+    return sorted(MODULES.get(name, name) for name in packages)
 
 
 def classifier(**settings: Any) -> Classification:
@@ -139,18 +151,22 @@ def same(ours: Any, theirs: Any) -> bool:
 
 
 def test_answers_without_torch_are_those_with_it(tmp_path: Path) -> None:
+    (told,) = re.findall(r"^pip install --no-deps unmask\npip install (.*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
+    needed, others = named(told.split()), named({*NEEDED, *OPTIONAL["onnx"]} - set(told.split()))
+    assert {"torch", "pyarrow", "sklearn"} < set(others)
     asked = []
     for name, (task, rows) in CASES.items():
         export(task.eval(), tmp_path / name)
         asked.append(json.dumps([str(tmp_path / name), rows]))
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH], input="\n".join(asked), capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", ALONE, ",".join(others), ",".join(needed)]
+    done = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {task.name for task, _ in CASES.values()} == set(TASKS)
-    for line, (name, (task, rows)) in zip(done.stdout.splitlines(), CASES.items(), strict=True):
+    *lines, used = done.stdout.splitlines()
+    for line, (name, (task, rows)) in zip(lines, CASES.items(), strict=True):
         wanted = as_json(Predictor(task).predict_rows(rows))
         assert same(json.loads(line), wanted), name
+    assert json.loads(used) == needed, "each package that the guide names"
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("texts")])

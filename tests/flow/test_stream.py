@@ -3,17 +3,21 @@
 import functools
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from tests import tiny
 from unmask.cli import main
-from unmask.errors import DataError
-from unmask.predict import Predictor
+from unmask.data.features import sorted_batches
+from unmask.errors import ArtefactError, DataError, ResourceError
+from unmask.predict import Predictor, Said
 from unmask.stream import Placed, stream
+from unmask.tasks.rows import Place, Row, row_number
 
 TEXTS = [text for _ in range(10) for text in (*tiny.GOOD, *tiny.BAD)]
 
@@ -25,6 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def placed(texts: list[str]) -> Iterator[Placed]:
     return ((f"file:{number}", {"text": text}) for number, text in enumerate(texts, 1))
+
+
+def opened(path: str) -> Predictor:
+    """A predictor of a file that is not there."""
+    raise FileNotFoundError(2, "No such file or directory", path)
 
 
 def run(command: list[str]) -> int:
@@ -53,6 +62,69 @@ def test_what_comes_before_a_bad_row_is_answered(folder: Path, processes: int) -
         given.extend(answers)
     assert len(given) == 10
     assert caught.value.details["place"] == "file:11"
+
+
+def test_what_keeps_a_worker_from_starting_is_told_as_it_is(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ArtefactError, match="no such model folder"):
+        list(stream(placed(TEXTS), functools.partial(Predictor.load, tmp_path / "nothing"), processes=2))
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        list(stream(placed(TEXTS), functools.partial(opened, str(tmp_path / "nothing")), processes=2))
+    if not torch.cuda.is_available():
+        assert run(["predict", "a film", "--model", str(folder), "--processes", "2", "--device", "cuda"]) == 5
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert torch.cuda.is_available() or "[no-gpu]" in said
+
+
+class SmallMemory(Predictor):
+    """A predictor of a machine whose memory holds so many tokens of one pass."""
+
+    room = 0
+    error: Exception = ResourceError("no-memory", "too little")
+
+    def run(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Said]:
+        features = self.task.encode(rows, place=place)
+        for chosen in sorted_batches(np.array([len(one) for one in features]), max_tokens=self.max_tokens):
+            if sum(len(features[index]) for index in chosen) > self.room:
+                raise self.error
+        return super().run(rows, place=place, is_labelled=is_labelled)
+
+
+@pytest.mark.parametrize("error", [ResourceError("no-memory", "too little"), RuntimeError("out of memory")])
+def test_passes_become_smaller_until_the_memory_suffices(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(SmallMemory, "error", error)
+    predictor = SmallMemory(tiny.classifier())
+    predictor.room = 128
+    found = list(stream(placed(TEXTS), predictor))
+    assert [answer for _, answer in found] == Predictor(tiny.classifier(), max_tokens=predictor.max_tokens)(TEXTS)
+    assert predictor.max_tokens == 128
+    assert len(caplog.messages) == 6, "once for each half of 8,192"
+
+
+@pytest.mark.parametrize("error", [ResourceError("no-memory", "too little"), MemoryError()])
+@pytest.mark.parametrize("is_bad_behind", [False, True])
+def test_what_comes_before_a_text_that_is_too_large_is_answered(
+    error: Exception, is_bad_behind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SmallMemory, "error", error)
+    predictor = SmallMemory(tiny.classifier())
+    predictor.room = 20
+    texts = [*TEXTS[:10], "a " * 30, *TEXTS[:5], *([""] if is_bad_behind else [])]
+    given = []
+    with pytest.raises(ResourceError) as caught:
+        given.extend(stream(placed(texts), predictor))
+    assert len(given) == 10
+    assert caught.value.details["place"] == "file:11"
+
+
+def test_other_errors_of_the_network_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SmallMemory, "error", RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(stream(placed(TEXTS), SmallMemory(tiny.classifier())))
 
 
 def test_an_endless_source_is_read_no_further_than_needed(folder: Path) -> None:

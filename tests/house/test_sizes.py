@@ -21,6 +21,7 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS: dict[str, str] = {
     "unmask.checkpoint:save_model": "names every part of a model folder once; keyword-only",
+    "unmask.predict:Predictor.load": "the door of all users names each choice once; keyword-only",
     "unmask.data.masking:mask": "a pure function takes all that the masks depend on; options keyword-only",
 }
 DEEP_CLASSES = {

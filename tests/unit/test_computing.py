@@ -4,16 +4,19 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests import tiny
 from unmask.checkpoint import load_model, save_model
-from unmask.cli import app
+from unmask.cli import SMALLER, app, main
+from unmask.data.batching import sorted_batches
 from unmask.engine.choice import runs
 from unmask.engine.compiled import library
-from unmask.errors import ResourceError
+from unmask.errors import ResourceError, UsageError
 from unmask.predict import Predictor
+from unmask.runtime import Machine, processor
 from unmask.study.search import open_embedder, read_texts
 
 
@@ -40,10 +43,8 @@ def rows(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "embed", "search"])
-def test_each_command_computes_as_asked_and_says_so(
-    command: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def words_of(command: str, folder: Path, tmp_path: Path) -> tuple[object, ...]:
+    """What a command is asked, without flags."""
     file = rows(tmp_path)
     words = {
         "predict": ("a fine film", "--model", folder),
@@ -52,9 +53,72 @@ def test_each_command_computes_as_asked_and_says_so(
         "embed": (file, "--model", folder, "--output", tmp_path / "vectors.npy"),
         "search": ("a film", "--model", folder, "--file", file),
     }
+    return words[command]
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "embed", "search"])
+def test_each_command_computes_as_asked_and_says_so(
+    command: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = words_of(command, folder, tmp_path)
     with caplog.at_level(logging.INFO, "unmask"):
-        run(command, *words[command], "--engine", "torch", "--precision", "int8", "--threads", 1)
+        run(command, *words, "--engine", "torch", "--precision", "int8", "--threads", 1)
     assert "engine: torch int8, 1 threads: as asked" in caplog.messages
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "embed", "search"])
+def test_each_command_takes_batches_as_large_as_asked(
+    command: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def batches(lengths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:
+        asked.append(max_tokens)
+        return sorted_batches(lengths, max_tokens=max_tokens)
+
+    monkeypatch.setattr("unmask.predict.sorted_batches", batches)
+    words = words_of(command, folder, tmp_path)
+    run(command, *words, "--engine", "torch")
+    run(command, *words, "--engine", "torch", "--max-tokens", 17)
+    assert asked == [8192] * (len(asked) // 2) + [17] * (len(asked) // 2)
+    assert asked
+
+
+def test_precisions_are_proven_in_batches_of_one_size(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="usual size"):
+        run("quantize", folder, "--dev", rows(tmp_path), "--output", tmp_path / "int8", "--max-tokens", 17)
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "remedy", "has_checkpoints"),
+    [
+        (["predict", "a film", "--model", "."], "computing", "lower --max-tokens, or take", False),
+        (["finetune", "a.csv", "--output", "run"], "train", "lower --max-tokens, or take", True),
+        (["pretrain", "--corpus", "c", "--output", "run"], "train", "lower --micro-batch-size, or take", True),
+        (["doctor"], "start", "fix: take a smaller model", False),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_lack_of_memory_names_a_flag_of_the_command(
+    words: list[str], module: str, remedy: str, has_checkpoints: bool,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(_: str) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(f"unmask.cli.{module}.heavy", full)
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 5
+    told = capsys.readouterr().err
+    assert remedy in told
+    assert ("checkpoints stay" in told) == has_checkpoints
+
+
+@pytest.mark.parametrize(("command", "flag"), SMALLER.items())
+def test_the_flag_that_is_named_is_there(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(command, "--help")
+    assert f" {flag} " in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a card would be taken")
@@ -76,6 +140,20 @@ def test_doctor_lists_engines_and_their_formats(capsys: pytest.CaptureFixture[st
     assert ("compiled kernels     everything is there" in told) == (
         library() is not None and "int8" in found["engines"]["native"] and "bfloat16" in found["engines"]["native"]
     )
+
+
+def test_doctor_tells_processor_and_card_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Machine(torch.device("cuda", 0), torch.bfloat16, 1, "A card", "the card has bfloat16")
+    monkeypatch.setattr("unmask.runtime.machine", lambda: card)
+    run("doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["processor"], found["device_name"]) == (processor(), "A card")
+    run("doctor")
+    told = capsys.readouterr().out
+    assert f"processor            {processor()}\n" in told
+    assert "device               cuda:0, A card\n" in told
 
 
 def certified(folder: Path, output: Path) -> Path:

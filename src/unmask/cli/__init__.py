@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import traceback
@@ -19,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unmask import __version__
 from unmask.bundled import find_model
 from unmask.config import explain
-from unmask.errors import InterruptedRunError, ResourceError, UnmaskError, UsageError
+from unmask.errors import InterruptedRunError, ResourceError, UnmaskError, UsageError, is_out_of_memory
 
 COMMANDS = {
     "demo": ("unmask.cli.start:demo", "Raw text to answers in about a minute, offline, on bundled text."),
@@ -62,7 +61,11 @@ COMMANDS = {
 _NAMED = Parameter(converter=lambda _, tokens: find_model(tokens[0].value))
 ModelFolder = Annotated[Path, _NAMED]
 MaybeModelFolder = Annotated[Path | None, _NAMED]
-_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
+SMALLER = {"pretrain": "--micro-batch-size", "build": "--pretrain.micro-batch-size"} | dict.fromkeys(
+    ("finetune", "tune", "suite", "predict", "evaluate", "compare", "embed", "search"), "--max-tokens"
+)
+"""The flag that makes a command take less memory."""
+_TRAINING = ("pretrain", "build", "finetune", "tune", "suite")
 _GROUPS = {
     "tokenizer": "Train and measure tokenizers.",
     "corpus": "Build and describe corpora.",
@@ -154,18 +157,9 @@ def _run(words: list[str], is_debugging: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+        if not is_out_of_memory(error):
             raise
-        return _tell(
-            ResourceError(
-                "no-memory",
-                "the memory does not suffice",
-                value=str(error).splitlines()[0] if str(error) else None,
-                remedy="lower --micro-batch-size (pretrain) or --max-tokens (finetune), or take a smaller model",
-                saved="checkpoints stay; the same command with a smaller batch needs another --output",
-            ),
-            is_debugging,
-        )
+        return _tell(_no_memory(words, error), is_debugging)
     except OSError as error:
         if error.filename is None:
             raise
@@ -174,6 +168,20 @@ def _run(words: list[str], is_debugging: bool) -> int:
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
         return _tell(InterruptedRunError(number, "what was finished before"), is_debugging)
+
+
+def _no_memory(words: list[str], error: Exception) -> ResourceError:
+    command = words[0] if words else ""
+    smaller = f"lower {SMALLER[command]}, or " if command in SMALLER else ""
+    return ResourceError(
+        "no-memory",
+        "the memory does not suffice",
+        value=str(error).splitlines()[0] if str(error) else None,
+        remedy=f"{smaller}take a smaller model or a machine with more memory",
+        saved="checkpoints stay; the same command with a smaller batch needs another --output"
+        if command in _TRAINING
+        else None,
+    )
 
 
 def _usage(error: CycloptsError) -> UsageError:

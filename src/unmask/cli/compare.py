@@ -36,7 +36,7 @@ def compare(
     """Compare two models on a file of labelled rows: scores, difference, its interval, and whether it is chance.
 
     Args:
-        first: Model folder or run folder.
+        first: Model folder, run folder, or a folder that `unmask export` wrote.
         second: The other one, for the same task.
         file: Labelled rows.
         label_column: Column of the label in FILE.

@@ -9,6 +9,8 @@ from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.use import Asked, labelled
 from unmask.errors import UsageError
 
+_USUAL = {"device": ("auto", "cpu"), "max_tokens": (None,)}
+
 
 def quantize(
     model: ModelFolder,
@@ -33,14 +35,15 @@ def quantize(
         max_drop: Most that may be lost of the main score: points (hundredths) of a share, per cent of anything else.
     """
     computing = asked.computing
-    if computing.device == "cuda":
-        raise UsageError(
-            "no-quantisation",
-            "precisions are proven on the processor",
-            place="--device",
-            value="cuda",
-            remedy="leave it out",
-        )
+    for name, usual in _USUAL.items():
+        if getattr(computing, name) not in usual:
+            raise UsageError(
+                "no-quantisation",
+                "precisions are proven on the processor, in batches of the usual size",
+                place=f"--{name.replace('_', '-')}",
+                value=getattr(computing, name),
+                remedy="leave it out",
+            )
     precision = "int8" if computing.precision == "auto" else computing.precision
     heavy("unmask.runtime:use_cpu")(computing.threads)
     load = heavy("unmask.predict:Predictor").load

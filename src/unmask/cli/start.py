@@ -8,18 +8,14 @@ from pathlib import Path
 
 from unmask.cli import heavy, say
 
-_EXTRAS = {
-    "serve": ("fastapi", "uvicorn"),
+EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "generation": ("sacrebleu", "rouge-score"),
-    "report": ("matplotlib",),
     "zh": ("rjieba",),
-    "clean": ("ftfy", "datasketch", "py3langid"),
     "tune": ("optuna",),
-    "explain": ("captum",),
-    "track": ("tensorboard",),
     "ray": ("ray",),
 }
+"""Packages of each extra of pyproject.toml."""
 _CORE = ("unmask", "torch", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "scikit-learn")
 
 
@@ -45,22 +41,24 @@ def doctor(*, json: bool = False) -> None:
     found = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": where.name,
+        "processor": heavy("unmask.runtime:processor")(),
         "cores": heavy("unmask.runtime:cpu_cores")(),
         "device": str(where.device),
+        "device_name": where.name,
         "dtype": str(where.dtype).removeprefix("torch."),
         "why": where.note,
         "engines": _engines(),
         "kernels": heavy("unmask.engine.choice:why_not")(),
         "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "versions": {name: _version(name) for name in _CORE},
-        "extras": {extra: all(_version(name) for name in names) for extra, names in _EXTRAS.items()},
+        "extras": {extra: all(_version(name) for name in names) for extra, names in EXTRAS.items()},
     }
     if json:
         say(found)
         return
     for name in ("python", "system", "processor", "cores", "device", "free_disk_gigabytes"):
-        say(f"{name.replace('_', ' '):<20} {found[name]}")
+        card = f", {where.name}" if name == "device" and where.device.type == "cuda" else ""
+        say(f"{name.replace('_', ' '):<20} {found[name]}{card}")
     say(f"{'number format':<20} {found['dtype']}: {found['why']}")
     say(f"{'versions':<20} " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for name, formats in found["engines"].items():

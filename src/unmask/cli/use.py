@@ -74,11 +74,15 @@ class Asked(Settings):
 
     def reading(self, model: Path) -> Any:
         """The task, to read rows for other processes that answer them: weights are mapped, and nothing is packed."""
+        if heavy("unmask.checkpoint:is_exported")(model):
+            return heavy("unmask.exported:exported_task")(model, columns=self.changes()["columns"])
         exact = {"engine": "torch", "precision": "float32", "device": "cpu"}
         return heavy("unmask.predict:Predictor").load(model, **self.changes(), **exact).task
 
     def open(self, model: Path, **columns: str | None) -> Any:
-        """A predictor that answers this."""
+        """A predictor that answers this, by a model folder or by one that `unmask export` wrote."""
+        if heavy("unmask.checkpoint:is_exported")(model):
+            return self.computing.open_by(heavy("unmask.exported:open_exported"), model, **self.changes(**columns))
         return self.computing.open(model, **self.changes(**columns))
 
 
@@ -98,7 +102,7 @@ def predict(
 
     Args:
         texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
-        model: Model folder.
+        model: Model folder, or one that `unmask export` wrote.
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
         processes: Processes that share the rows out, for many rows and a small model; each holds the model.
@@ -126,7 +130,7 @@ def evaluate(
 
     Args:
         file: Table with the model's text and label columns; for a masked language model, a column of texts.
-        model: Model folder.
+        model: Model folder, or one that `unmask export` wrote.
         label_column: Column of the label in FILE.
         skip_bad: Leave bad rows out, and list them with their reasons in a file of this folder, `FILE.rejects`.
         json: Write one JSON object.

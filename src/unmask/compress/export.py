@@ -19,7 +19,7 @@ from unmask.engine.onnx_heads import task_graph
 from unmask.engine.onnx_run import Runner
 from unmask.errors import NumericError, UsageError
 from unmask.golden import make_golden
-from unmask.light import CONFIG, FORMAT, GRAPH, NOTE, READERS, LightPredictor
+from unmask.light import CONFIG, FORMAT, NOTE, READERS, LightPredictor
 from unmask.model.crf import CrfHead
 from unmask.tasks.base import Row, Task
 from unmask.tasks.masked_lm import MaskedLM
@@ -211,7 +211,7 @@ def _write(output: Path, task: Task, content: bytes, made: Export, golden: dict[
     }
     versions = {name: version(name) for name in _LIBRARIES}
     with storage.staged(output) as staging:
-        (staging / GRAPH).write_bytes(content)
+        (staging / storage.GRAPH).write_bytes(content)
         task.tokenizer.save(staging)
         for name, values in (
             (CONFIG, task.config.to_hf(head=task.head_name, labels=task.labels)),

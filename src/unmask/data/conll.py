@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unmask import storage
 from unmask.data.files import kind, read_lines
 from unmask.data.rows import Table
-from unmask.data.spans import STRAY, Span, fit, is_unspaced, units
-from unmask.data.tags import OUTSIDE, Scheme, TagSet, bad_tag, chunks_of, is_chunk_tag, is_iob1, tags_for
+from unmask.data.spans import STRAY, Span, is_unspaced
+from unmask.data.tags import OUTSIDE, bad_tag, chunks_of, is_chunk_tag, is_iob1
 from unmask.errors import DataError
 
 DOCUMENT = "-DOCSTART-"
@@ -221,34 +220,6 @@ def row_of(
     spans = [Span(ranges[one.first][0], ranges[one.end - 1][1], one.label) for one in chunks]
     strays = [(span, STRAY) for span, one in zip(spans, chunks, strict=True) if one.is_stray and may_stray]
     return row | {"spans": spans} | ({"doubts": strays} if strays else {})
-
-
-def write_conll(table: Table, path: Path, scheme: Scheme = "bio") -> None:
-    """Write a table of the form `tagged` as two columns, word and tag, with a tab between them.
-
-    Rows without words are cut into units; spans that do not stand on words are an error.
-
-    Args:
-        table: rows with `text`, `words` and `spans`.
-        path: target.
-        scheme: of the tags; `word` needs one span on each word.
-
-    Raises:
-        DataError: a span is off, or a word holds a tab or a line end.
-    """
-    names = sorted({span.label for row in table.rows for span in row["spans"]})
-    tagset = TagSet(tags_for(names, scheme), scheme)
-    blocks = []
-    for at, row in enumerate(table.rows):
-        text, spans = row["text"], row["spans"]
-        words = row["words"] if row["words"] is not None else units(text)
-        ids = tagset.ids_of(fit(text, spans, words, place=table.place(at)), len(words))
-        tags = [tagset.tags[id] if id is not None else "_" for id in ids]
-        forms = [text[start:end] for start, end in words]
-        if any(re.search(r"[\t\n\r]", form) for form in forms):
-            raise DataError("bad-word", "a word holds a tab or a line end", place=table.place(at), value=text[:80])
-        blocks.append("".join(f"{form}\t{tag}\n" for form, tag in zip(forms, tags, strict=True)))
-    storage.write_text(path, "\n".join(blocks))
 
 
 def _cut(lines: Iterable[tuple[int, str]]) -> tuple[list[Sentence], int]:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow
-
 from unmask.data.sniff import refuse_binary, wrong_encoding
 from unmask.errors import DataError
 
@@ -30,11 +28,18 @@ MAX_DOCUMENT_BYTES = 16 << 20
 BOMB_BYTES = 1 << 28
 BOMB_RATIO = 1000
 
+
+def _open_zstd(raw: io.BufferedReader) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(raw, "zstd")
+
+
 # What begins an archive, and what reads it.
 _OPENERS: tuple[tuple[bytes, Callable[[io.BufferedReader], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"\xfd7zXZ\x00", lzma.open),
-    (b"\x28\xb5\x2f\xfd", lambda raw: pyarrow.CompressedInputStream(raw, "zstd")),
+    (b"\x28\xb5\x2f\xfd", _open_zstd),
     (b"BZh", bz2.open),
 )
 # Bytes of text for each byte of an archive, roughly.

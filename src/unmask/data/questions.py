@@ -148,22 +148,6 @@ def write_answers(path: Path, answers: Mapping[str, str]) -> None:
     storage.write_text(Path(path), json.dumps(dict(answers), ensure_ascii=False, indent=0) + "\n")
 
 
-def read_answers(path: Path) -> dict[str, str]:
-    """Read answers in the form that `write_answers` gives them.
-
-    Raises:
-        DataError: the file is not one JSON object from id to text.
-    """
-    found = _parse(Path(path), read_text(Path(path)))
-    wrong = "the file" if not isinstance(found, dict) else next((k for k, v in found.items() if not _is(v, str)), None)
-    if wrong is not None:
-        raise DataError(
-            "bad-answers", f"{wrong} is no answer", place=path, expected='one object: {"id of a question": "answer"}'
-        )
-    answers: dict[str, str] = found
-    return answers
-
-
 def _questions(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Line, place and parts of each question, under the names of SQuAD."""
     if _NESTED.search(text) is None:

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from unmask import storage
+from unmask import disk, storage
 from unmask.errors import DataError
 
 log = logging.getLogger("unmask")
@@ -27,11 +27,16 @@ class Rejects:
     def write(self, path: Path) -> None:
         """Write place, code, reason and value of each row, parted by tabs, and tell how many there were.
 
-        An earlier file is removed when there is nothing to write.
+        The folder of the file is made; an earlier file is removed when there is nothing to write.
+
+        Raises:
+            UsageError: something that is no folder has its folder's name.
+            ResourceError: the disk refuses it.
         """
         if not self.errors:
             path.unlink(missing_ok=True)
             return
+        disk.make_folder(path.parent)  # of an output that nothing was written to yet
         storage.write_text(path, "".join(map(_line, self.errors)))
         kinds = Counter(error.code for error in self.errors).most_common()
         counts = ", ".join(f"{count} {code}" for code, count in kinds)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from unmask.data.cells import Cells, read_cells
 from unmask.data.files import JSON_LINES_SUFFIXES, kind, read_lines
 from unmask.data.json_rows import read_json
-from unmask.data.parquet_rows import open_parquet, parquet_rows
 from unmask.errors import DataError
 
 log = logging.getLogger("unmask")
@@ -164,6 +163,8 @@ def _opened(
 ) -> tuple[tuple[str, ...], Iterator[Placed], tuple[str, ...]]:
     """Columns, rows and notes of a file."""
     if suffix == ".parquet":
+        from unmask.data.parquet_rows import open_parquet, parquet_rows
+
         content = open_parquet(path)
         wanted = _choose(path, content.column_names, columns)
         return wanted, parquet_rows(path, content, wanted), ()

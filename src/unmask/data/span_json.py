@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unmask import storage
 from unmask.data.conll import table_of
 from unmask.data.files import JSON_LINES_SUFFIXES, kind, parse_json, read_lines
 from unmask.data.rows import Table
@@ -78,24 +77,6 @@ def read_span_json(path: Path) -> Table:
         )
     rows = [_row(f"{path}:{line}", value, *chosen) for line, value in zip(lines, values, strict=True)]
     return Table(path, ("text", "words", "spans"), rows, lines, "tagged")
-
-
-def write_span_json(table: Table, path: Path) -> None:
-    """Write a table of the form `tagged` as JSON Lines: `{"text", "spans": [{"start", "end", "label"}]}`; the words
-    are not kept.
-
-    Args:
-        table: rows with `text` and `spans`.
-        path: target.
-    """
-    objects = [
-        {
-            "text": row["text"],
-            "spans": [{"start": one.start, "end": one.end, "label": one.label} for one in row["spans"]],
-        }
-        for row in table.rows
-    ]
-    storage.write_text(path, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects))
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Object]]:

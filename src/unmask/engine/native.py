@@ -87,10 +87,15 @@ class NativeEncoder(nn.Module):
         token_type_ids: torch.Tensor | None = None,
         needed: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Encode packed texts; arguments and errors as of `Encoder.forward`.
+        """Encode packed texts; arguments as of `Encoder.forward`.
 
         Returns:
             (T, D) or (N, D) float32.
+
+        Raises:
+            ValueError: a text is longer than max_length, there are not as many ids and positions as tokens in `layout`,
+                or an id, a position, a token type or a needed place is out of range.
+            ResourceError: there is not enough memory for this batch.
         """
         return self._encode(input_ids, position_ids, layout, token_type_ids, needed)[0]
 
@@ -102,7 +107,10 @@ class NativeEncoder(nn.Module):
         *,
         token_type_ids: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
-        """What every layer gives: the embeddings, then the output of each layer, (T, D) float32 each."""
+        """What every layer gives: the embeddings, then the output of each layer, (T, D) float32 each.
+
+        Arguments and errors as of `forward`.
+        """
         shape = (self.config.num_hidden_layers + 1, len(input_ids), self.config.hidden_size)
         states = torch.empty(shape)
         self._encode(input_ids, position_ids, layout, token_type_ids, None, states)

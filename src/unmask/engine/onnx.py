@@ -11,8 +11,6 @@ from unmask.engine.onnx_run import Runner
 from unmask.model.encoder import Encoder
 from unmask.model.layout import Group, Layout
 
-PRECISIONS = ("float32", "int8")
-
 
 class OnnxEncoder(nn.Module):
     """What `Encoder` computes in evaluation, outside autograd; it takes the encoder's place in a task.

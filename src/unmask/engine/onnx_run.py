@@ -80,7 +80,7 @@ class Runner:
             raise ResourceError(
                 "no-memory",
                 f"onnxruntime failed: {str(error).splitlines()[0]}",
-                remedy="take smaller batches, or --engine torch",
+                remedy="lower max_tokens (--max-tokens), or take --engine torch",
             ) from None
         return found
 

@@ -15,17 +15,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from unmask import pages, storage
+from unmask.bundled import find_model
+from unmask.checkpoint import load_model
 from unmask.config import Settings, resolve
-from unmask.errors import DataError, NumericError, UsageError
-from unmask.metrics.paired import paired_bootstrap
-from unmask.train.folds import train_seeds
-from unmask.train.job import read_job
-from unmask.train.predictions import PREDICTIONS, read_records
-from unmask.train.summary import SUMMARY
+from unmask.errors import InterruptedRunError, UnmaskError, UsageError
+from unmask.study.against import compared, finished_summary, reason_of
+from unmask.train.folds import refuse_same_seeds, train_seeds
+from unmask.train.job import AUTO, RANDOM, read_job
+from unmask.train.settings import FinetuneSettings
 
 log = logging.getLogger("unmask")
 
@@ -73,7 +73,8 @@ class Outcome:
         seconds: that this call took for it; little for what was finished before.
         targets: published scores.
         missing: why it was not run; then there are no scores.
-        against: another model on the same rows, where one was given: its median, and p of the difference or None.
+        against: another model on the same rows, where one was given: its median, and p of the difference or None; or
+            why the two cannot be compared.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Outcome:
     seconds: float = 0.0
     targets: dict[str, float] = field(default_factory=dict)
     missing: str | None = None
-    against: tuple[float, float | None] | None = None
+    against: tuple[float, float | None] | str | None = None
 
 
 def suite_names() -> list[str]:
@@ -132,7 +133,7 @@ def run_suite(
 ) -> list[Outcome]:
     """Fine-tune and score every task of a suite; the same call again goes on where it ended.
 
-    A run that has collapsed is counted, and another seed takes its place.
+    A run that has collapsed is counted, and another seed takes its place. A set that fails does not end the others.
 
     Args:
         suite: what to run.
@@ -145,52 +146,79 @@ def run_suite(
         against: output of the same suite with another model, to be compared row by row.
 
     Raises:
-        UsageError: the suite has no such task.
-        DataError: a file is wrong; its line is named.
+        UsageError: the suite has no such task, a setting or a seed is wrong, or `against` has not finished a set by the
+            same score; all before anything is trained.
+        ArtefactError: the model folder is missing or corrupt.
+        ResourceError: the disk is full.
     """
     if unknown := sorted(set(only) - suite.tasks.keys()):
         raise UsageError(
             "unknown-task", f"the suite has no task '{unknown[0]}'", expected=f"one of {', '.join(suite.tasks)}"
         )
+    sets = [_Set.of(name, suite, data, given) for name in suite.tasks if not only or name in only]
+    _check(sets, model, seeds, against)
     outcomes: list[Outcome] = []
-    for name, task in suite.tasks.items():
-        if only and name not in only:
-            continue
-        absent = [file for file in (task.train, task.dev) if not (data / file).is_file()]
-        missing = f"no file {absent[0]}" if absent else None
-        log.info("== %s%s", name, f": left out, {missing} in {data}" if missing else "")
-        one = Outcome(name, task.metric or "", targets=task.targets, missing=missing)
-        if not missing:
-            metric = {"metric": task.metric} if task.metric else {}
-            layers = (suite.settings, task.settings, metric, *given)
-            try:
-                one = _run_task(name, task, data, output, model, seeds, layers)
-            except (DataError, NumericError) as error:
-                log.warning("%s ends: %s", name, error)
-                one = replace(one, missing=f"failed: {error.reason}")
-        if against is not None and one.scores:
-            one = replace(one, against=_against(output / name, against / name, one.metric))
-        outcomes.append(one)
+    for one in sets:
+        log.info("== %s%s", one.name, f": left out, {one.missing} in {data}" if one.missing else "")
+        found = _tried(one, data, output, model, seeds)
+        if against is not None and found.scores:
+            found = replace(found, against=compared(output / one.name, against / one.name, found.metric))
+        outcomes.append(found)
         _write(suite, outcomes, output)
     return outcomes
 
 
-def _run_task(
-    name: str,
-    task: SuiteTask,
-    data: Path,
-    output: Path,
-    model: Path | str | None,
-    seeds: Sequence[int],
-    layers: tuple[dict[str, Any], ...],
-) -> Outcome:
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class _Set:
+    """A set and the layers of settings that it is fine-tuned with; `missing` says which of its files is not there."""
+
+    name: str
+    task: SuiteTask
+    layers: tuple[dict[str, Any], ...]
+    missing: str | None
+
+    @classmethod
+    def of(cls, name: str, suite: Suite, data: Path, given: tuple[dict[str, Any], ...]) -> "_Set":
+        task = suite.tasks[name]
+        metric = {"metric": task.metric} if task.metric else {}
+        absent = [file for file in (task.train, task.dev) if not (data / file).is_file()]
+        layers = (suite.settings, task.settings, metric, *given)
+        return cls(name, task, layers, f"no file {absent[0]}" if absent else None)
+
+
+def _check(sets: Sequence[_Set], model: Path | str | None, seeds: Sequence[int], against: Path | None) -> None:
+    """Refuse what is wrong for all sets, and what could not be compared, before hours are spent."""
+    refuse_same_seeds(seeds)
+    if model is not None and str(model) not in (AUTO, RANDOM):
+        load_model(find_model(model))
+    for one in sets:
+        settings = resolve(FinetuneSettings, *one.layers, place=f"set {one.name}")
+        if against is not None and not one.missing:
+            finished_summary(against / one.name, settings.metric)
+
+
+def _tried(one: _Set, data: Path, output: Path, model: Path | str | None, seeds: Sequence[int]) -> Outcome:
+    """The outcome of a set; what ends it is noted, so that the other sets have their turn."""
+    found = Outcome(one.name, one.task.metric or "", targets=one.task.targets, missing=one.missing)
+    if one.missing:
+        return found
+    try:
+        return _run_set(one, data, output / one.name, model, seeds)
+    except InterruptedRunError:
+        raise
+    except (UnmaskError, OSError) as error:
+        log.warning("%s ends: %s", one.name, error)
+        return replace(found, missing=f"failed: {reason_of(error)}")
+
+
+def _run_set(one: _Set, data: Path, output: Path, model: Path | str | None, seeds: Sequence[int]) -> Outcome:
+    start, task = time.perf_counter(), one.task
     job, settings = read_job(
-        data / task.train, dev=data / task.dev, model=model, task=task.task, given=layers, output=output / name
+        data / task.train, dev=data / task.dev, model=model, task=task.task, given=one.layers, output=output
     )
-    done = train_seeds(job, settings, output / name, seeds, restart_collapsed=True)
+    done = train_seeds(job, settings, output, seeds, restart_collapsed=True)
     return Outcome(
-        name,
+        one.name,
         done.metric,
         tuple(run.score for run in done.runs if not run.is_replaced and math.isfinite(run.score)),
         done.median,
@@ -198,42 +226,6 @@ def _run_task(
         time.perf_counter() - start,
         task.targets,
     )
-
-
-def _against(mine: Path, others: Path, metric: str) -> tuple[float, float | None]:
-    """Median of the other model, and p of the difference where the score is a mean of rows; else None.
-
-    Raises:
-        UsageError: the other folder has no finished run of this task by this score, or of other rows.
-    """
-    summary = storage.read_json(others / SUMMARY) if (others / SUMMARY).is_file() else {}
-    if summary.get("metric") != metric:
-        raise UsageError(
-            "not-comparable",
-            f"there is no finished run of this set with the score '{metric}'",
-            place=others,
-            remedy="run the same suite with the other model first, and name its --output",
-        )
-    first, second = _row_scores(others), _row_scores(mine)
-    if first is None or second is None or not np.isclose(first.mean(), summary["mean"]):
-        return float(summary["median"]), None
-    if len(first) != len(second):
-        raise UsageError("not-comparable", f"{len(first)} dev rows there, {len(second)} here", place=others)
-    found = paired_bootstrap(lambda rows: (first[rows].mean(), second[rows].mean()), len(first))
-    return float(summary["median"]), found.p_value
-
-
-def _row_scores(folder: Path) -> np.ndarray | None:
-    """Score of each dev row, mean over the seeds that count, (N,); `None` where rows have no scores."""
-    runs = [
-        run["name"]
-        for run in storage.read_json(folder / SUMMARY)["runs"]
-        if run["score"] is not None and not run["is_replaced"]
-    ]
-    records = [read_records(folder / name / PREDICTIONS) for name in runs]
-    if any("score" not in one for one in records[0][:1]):
-        return None
-    return np.mean([[one["score"] for one in rows] for rows in records], axis=0)
 
 
 HEAD = ("task", "score", "median", "range", "seeds", "collapsed", "seconds", "against", "published")
@@ -251,9 +243,9 @@ def table_of(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
 def _row(one: Outcome) -> tuple[str, ...]:
     if one.missing or one.median is None:
         return (one.name, one.metric, *[""] * (len(HEAD) - 3), one.missing or "")
-    compared = ""
-    if one.against is not None:
-        median, p_value = one.against
+    compared = one.against or ""
+    if not isinstance(compared, str):
+        median, p_value = compared
         compared = f"{median:.4f}" + ("" if p_value is None else f", p = {p_value:.3f}")
     return (
         one.name,

@@ -210,11 +210,13 @@ class Seq2Seq(Task):
     def score(
         self, predictions: Sequence[TextPrediction], rows: Sequence[Row], *, has_interval: bool = True
     ) -> dict[str, Any]:
-        """chrF, BLEU and ROUGE of the written texts; nats and hits for each token of all targets."""
+        """chrF, BLEU and ROUGE of the written texts; nats and hits for each token of targets, if known."""
         del has_interval
         pairs = _written(predictions, rows, self.settings.label_column)
         scores = asdict(generation(*zip(*pairs, strict=True), words=self.settings.bleu_words))
-        tokens = max(1, sum(one.num_target_tokens for one in predictions))
+        tokens = sum(one.num_target_tokens for one in predictions)
+        if not tokens:
+            return scores | {"written_rows": len(pairs)}
         nats = sum(one.target_nats for one in predictions) / tokens
         return scores | {
             "nats_per_token": nats,

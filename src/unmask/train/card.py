@@ -9,7 +9,6 @@ from typing import Any
 from unmask.bundled import LANGUAGES
 from unmask.certify import Certificate, card_lines
 from unmask.config import Settings
-from unmask.runtime import machine
 from unmask.tasks.base import Task
 from unmask.train.run import Run, clock
 from unmask.train.settings import CardSettings
@@ -111,7 +110,8 @@ def _training(run: Run, settings: Settings, data: dict[str, str]) -> Iterator[st
     yield from (f"* {name}: {value}" for name, value in data.items())
     yield f"* optimizer steps: {final['step']}" + (f", kept: {final['best_step']}" if "best_step" in final else "")
     yield f"* tokens read, by the logged steps: {_scaled(steps, 'num_tokens'):,.0f}"
-    yield f"* time of steps, likewise: {clock(_scaled(steps, 'seconds'))} on {machine().name} ({platform.machine()})"
+    where = f" on {run.machine_name} ({platform.machine()})" if run.machine_name else ""
+    yield f"* time of steps, likewise: {clock(_scaled(steps, 'seconds'))}{where}"
     yield f"* tokens a second, median of the log: {_median([event['tokens_per_second'] for event in steps]):,.0f}"
     yield from ("", "All settings:", "", "```json", json.dumps(_shown(settings), indent=1), "```", "")
 

@@ -54,8 +54,7 @@ def train_seeds(
         UsageError: a seed is named twice, or the folder holds something else.
         NumericError: the loss of every seed has become not finite; a single one counts as collapsed.
     """
-    if len(set(seeds)) < len(seeds):
-        raise UsageError("same-seed", "a seed is named twice", place="--seeds", value=",".join(map(str, seeds)))
+    refuse_same_seeds(seeds)
     job = replace(job, inputs=job.inputs | {"split": f"seed {settings.seed}"})
     parts: list[Part] = []
     metric, failure = "", None
@@ -84,6 +83,16 @@ def train_seeds(
         summary = _summary("seeds", metric, parts, higher=job.kind.is_rising(metric))
         write_records(output / PREDICTIONS, read_records(output / summary.best / PREDICTIONS))
         return _finish(output, summary)
+
+
+def refuse_same_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds of which one is named twice.
+
+    Raises:
+        UsageError: one is.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise UsageError("same-seed", "a seed is named twice", place="--seeds", value=",".join(map(str, seeds)))
 
 
 def cross_validate(

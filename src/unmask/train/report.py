@@ -7,7 +7,7 @@ from unmask import pages, storage
 from unmask.tasks.base import Mistake
 from unmask.train.answers import Answers
 from unmask.train.card import scored_on
-from unmask.train.run import Run
+from unmask.train.run import MACHINE, Run
 
 _NO_SCORES = ("kind", "event", "time", "step", "epoch")
 _MOST_SCORES = 4
@@ -146,7 +146,7 @@ def _spikes(run: Run) -> Iterator[str]:
 
 def _notes(run: Run) -> list[tuple[str, str]]:
     """What was read, its fingerprints, and where it was computed."""
-    files = (run.folder / name for name in ("inputs.json", "machine.json"))
+    files = (run.folder / name for name in ("inputs.json", MACHINE))
     known = [item for final in run.events("final")[-1:] for item in final.get("data", {}).items()]
     known += [item for file in files if file.is_file() for item in storage.read_json(file).items()]
     return [(name, str(value).replace("+", " + ")) for name, value in known]

@@ -24,6 +24,7 @@ from unmask.train.settings import MachineSettings
 
 log = logging.getLogger("unmask")
 
+MACHINE = "machine.json"
 
 # Settings that decide how a run talks and where it computes, not what comes out; they may change when it goes on.
 _FREE = ("machine", "log_every", "save_every", "save_minutes", "keep_checkpoints")
@@ -117,8 +118,7 @@ class Run:
 
     def machine(self, asked: MachineSettings) -> Machine:
         """The machine to compute on; its number format stays that of the run's start, unless it is asked for."""
-        path = self.folder / "machine.json"
-        before = storage.read_json(path) if path.is_file() else {}
+        path, before = self.folder / MACHINE, self._last_machine()
         dtype = before.get("dtype", "auto") if asked.dtype == "auto" else asked.dtype
         use_cpu(asked.threads or None)
         where = machine(dtype, asked.device)
@@ -135,6 +135,15 @@ class Run:
             storage.write_text(path, json.dumps(now, indent=1) + "\n")
         log.info("%s, %s (%s), %d threads", where.name, now["dtype"], where.note, where.threads)
         return where
+
+    @property
+    def machine_name(self) -> str:
+        """Processor or card that the last start has computed on, in words; empty before the first one."""
+        return str(self._last_machine().get("name", ""))
+
+    def _last_machine(self) -> dict[str, Any]:
+        path = self.folder / MACHINE
+        return storage.read_json(path) if path.is_file() else {}
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one event to events.jsonl."""

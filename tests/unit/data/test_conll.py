@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.texts import rows
-from unmask.data.conll import looks_like_conll, read_conll, write_conll
+from tests.unit.data.writers import write_conll, write_span_json
+from unmask.data.conll import looks_like_conll, read_conll
 from unmask.data.conllu import looks_like_conllu, read_conllu
 from unmask.data.recognise import read_rows
 from unmask.data.rows import Table
-from unmask.data.span_json import looks_like_span_json, read_span_json, write_span_json
+from unmask.data.span_json import looks_like_span_json, read_span_json
 from unmask.data.spans import STRAY, Span, units
 from unmask.errors import DataError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unmask.data.questions import Answer, looks_like_questions, read_answers, read_questions, write_answers
+from unmask.data.questions import Answer, looks_like_questions, read_questions, write_answers
 from unmask.errors import DataError
 
 CONTEXT = "The Amazon is a river. The Amazon flows east."
@@ -190,14 +190,10 @@ def test_files_are_recognised(name: str, head: str, is_one: bool) -> None:
     assert looks_like_questions(Path(name), head) == is_one
 
 
-def test_files_of_answers_survive_a_round_trip(tmp_path: Path) -> None:
+def test_answers_are_written_as_one_object(tmp_path: Path) -> None:
     answers = {"q1": "河 \u2028 \n", "q2": ""}
     write_answers(tmp_path / "answers.json", answers)
-    assert read_answers(tmp_path / "answers.json") == answers
-    with pytest.raises(DataError, match="q1 is no answer"):
-        read_answers(write(tmp_path / "bad.json", {"q1": 5}))
-    with pytest.raises(DataError, match="the file is no answer"):
-        read_answers(write(tmp_path / "bad.json", ["a"]))
+    assert json.loads((tmp_path / "answers.json").read_text("utf-8")) == answers
 
 
 def test_a_question_without_answers_is_not_one_that_has_none(tmp_path: Path) -> None:

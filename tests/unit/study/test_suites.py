@@ -1,6 +1,7 @@
 """Suites: every definition resolves, a small one runs, goes on where it ended, and reports what it did."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,13 @@ import pytest
 from tests import tiny
 from unmask.cli import main
 from unmask.config import resolve
-from unmask.errors import UsageError
+from unmask.errors import ArtefactError, InterruptedRunError, ResourceError, UsageError
 from unmask.study.suites import HEAD, Suite, load_suite, run_suite, suite_names, table_of
 from unmask.tasks import TASKS
+from unmask.train.folds import train_seeds
+from unmask.train.job import Job
 from unmask.train.settings import FinetuneSettings
+from unmask.train.summary import Summary
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +82,74 @@ def test_a_bad_set_does_not_end_the_others_and_one_alone_keeps_the_rows_of_all(d
     stored = json.loads((tmp_path / "results.json").read_text("utf-8"))["outcomes"]
     assert [one["name"] for one in stored] == ["two", "one"]
     assert stored[1]["scores"] == list(outcomes[1].scores)
-    with pytest.raises(UsageError, match="no finished run of this set"):
-        run_suite(mixed, data, tmp_path, model=None, only=("one",), against=tmp_path / "nothing")
+
+
+def ending(error: Exception) -> Callable[..., Summary]:
+    """What `train_seeds` does when the first set ends in an error."""
+
+    def train(job: Job, settings: FinetuneSettings, output: Path, seeds: Sequence[int], **options: bool) -> Summary:
+        if output.name == "one":
+            raise error
+        return train_seeds(job, settings, output, seeds, **options)
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UsageError("missing-extra", "a package is missing"), "failed: a package is missing"),
+        (ResourceError("no-memory", "too little"), "failed: too little"),
+        (PermissionError(13, "Permission denied", "a/file"), "failed: [Errno 13] Permission denied: 'a/file'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_error_of_a_set_ends_the_others_but_an_interruption(
+    error: Exception, told: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load_suite(str(data / "mine.toml"))
+    monkeypatch.setattr("unmask.study.suites.train_seeds", ending(error))
+    outcomes = run_suite(suite, data, tmp_path, model=None)
+    assert outcomes[0].missing == told
+    assert outcomes[1].scores
+    monkeypatch.setattr("unmask.study.suites.train_seeds", ending(InterruptedRunError(2, "nothing")))
+    with pytest.raises(InterruptedRunError):
+        run_suite(suite, data, tmp_path, model=None, only=("one",))
+
+
+def test_what_is_wrong_for_all_sets_is_told_before_one_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load_suite(str(data / "mine.toml"))
+    monkeypatch.setattr("unmask.study.suites.train_seeds", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(UsageError, match="no finished run of this set with the score 'macro_f1'"):
+        run_suite(suite, data, tmp_path, model=None, against=tmp_path / "nothing")
+    other = tmp_path / "other"
+    for name, metric in (("one", "macro_f1"), ("two", "accuracy")):
+        (other / name).mkdir(parents=True)
+        (other / name / "summary.json").write_text(json.dumps({"metric": metric}))
+    with pytest.raises(UsageError, match="with the score 'mcc'"):
+        run_suite(suite, data, tmp_path, model=None, given=({"metric": "mcc"},), against=other)
+    with pytest.raises(UsageError, match="seed is named twice"):
+        run_suite(suite, data, tmp_path, model=None, seeds=(1, 1))
+    with pytest.raises(UsageError, match="unknown setting 'epoch'"):
+        run_suite(suite, data, tmp_path, model=None, given=({"epoch": 1},))
+    with pytest.raises(ArtefactError, match="no such model folder"):
+        run_suite(suite, data, tmp_path, model="nothing")
+
+
+def test_a_set_that_cannot_be_compared_keeps_its_scores(data: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(data / "mine.toml"))
+    run_suite(suite, data, tmp_path / "other", model=None, only=("two",))
+    for answers in (tmp_path / "other" / "two").glob("seed-*/dev-predictions.jsonl"):
+        lines = answers.read_text().splitlines()
+        answers.write_text("\n".join([*lines, *lines]))
+    (found,) = run_suite(suite, data, tmp_path / "mine", model=None, only=("two",), against=tmp_path / "other")
+    assert found.scores
+    assert found.against == f"{2 * len(lines)} dev rows there, {len(lines)} here"
+    stored = json.loads((tmp_path / "mine" / "results.json").read_text("utf-8"))["outcomes"]
+    assert stored[0]["against"] == found.against
+    assert found.against in table_of([found])[0]
 
 
 def test_the_command_takes_one_task(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,12 @@ def test_the_page_shows_scores_and_escapes_data(run: Run) -> None:
     assert "rgba(22,163,74,0.38)" in (run.folder / "report.html").read_text("utf-8"), "half of a row is right"
 
 
+def test_the_card_names_the_machine_of_the_run(run: Run) -> None:
+    (run.folder / "machine.json").write_text('{"name": "A card", "dtype": "bfloat16", "threads": 1}')
+    write_model(run, tiny.classifier(), FinetuneSettings(), {})
+    assert "likewise: 1s on A card (" in (run.model / "README.md").read_text("utf-8")
+
+
 def test_the_card_says_what_was_trained_and_how_well(run: Run) -> None:
     write_model(run, tiny.classifier(), FinetuneSettings(seed=4), {"rows.csv": "0123abc"})
     card = (run.model / "README.md").read_text("utf-8")
