@@ -40,6 +40,10 @@ LAZY: dict[tuple[str, str], str] = {
         "unmask.engine.onnx",
     ): "onnxruntime takes a fifth of a second and 26 MB; the other engines need none of it",
     (
+        "unmask.model.attention",
+        "torch.nn.attention.varlen",
+    ): "it takes seconds to import, and only a card needs it",
+    (
         "unmask.metrics.classes",
         "sklearn",
     ): "scikit-learn takes half a second and 40 MB; answering needs no scores",
