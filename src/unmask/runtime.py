@@ -110,6 +110,15 @@ def _device(asked: str) -> torch.device:
     return where
 
 
+def upload(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor of the host on a device. A card takes it behind the work that it has, and the host does not wait.
+
+    Only from page-locked memory do copies go like that; torch keeps it and hands it out again.
+    """
+    where = torch.device(device)
+    return values.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else values.to(where)
+
+
 def cpu_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from unmask.runtime import upload
+
 # A text joins the group of a longer one while it fills this share of the longest, or lacks this many tokens.
 MIN_FILL = 0.75
 MAX_GAP_TOKENS = 8
@@ -81,7 +83,7 @@ class Layout:
         lengths = np.diff(starts)
         if starts.ndim != 1 or not len(lengths) or starts[0] != 0 or lengths.min() < 1:
             raise ValueError("cu_seqlens must start with 0 and rise: every text has at least one token")
-        on_device = torch.from_numpy(starts.astype(np.int32)).to(device, non_blocking=True)
+        on_device = upload(torch.from_numpy(starts.astype(np.int32)), device)
         longest = int(lengths.max())
         return cls(lengths, on_device, longest, bool(lengths.min() == longest))
 
@@ -115,7 +117,7 @@ def _group(lengths: np.ndarray, device: torch.device) -> Groups:
     gather = np.repeat(starts, widths) + np.where(real, within, 0)
     restore = np.empty(int(lengths.sum()), dtype=np.int64)
     restore[gather[real]] = np.flatnonzero(real)
-    mask = torch.from_numpy(real).to(device, non_blocking=True)
+    mask = upload(torch.from_numpy(real), device)
     parts = []
     for first, last in itertools.pairwise(bounds):
         start, stop, length = int(rows[first]), int(rows[last]), int(falling[first])
@@ -124,8 +126,8 @@ def _group(lengths: np.ndarray, device: torch.device) -> Groups:
         parts.append(Group(start, last - first, length, key_mask))
     if np.array_equal(gather, np.arange(len(gather))):
         return Groups(None, None, tuple(parts))
-    index = torch.from_numpy(gather).to(device, non_blocking=True)
-    return Groups(index, torch.from_numpy(restore).to(device, non_blocking=True), tuple(parts))
+    index, back = (upload(torch.from_numpy(one), device) for one in (gather, restore))
+    return Groups(index, back, tuple(parts))
 
 
 def _bounds(falling: np.ndarray) -> list[int]:

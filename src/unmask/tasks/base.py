@@ -25,6 +25,7 @@ from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
+from unmask.runtime import upload
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Mark as Mark
 from unmask.tasks.rows import Mistake as Mistake
@@ -340,4 +341,4 @@ class Task(nn.Module, ABC):
 
 def first_tokens(batch: Batch) -> Tensor:
     """Places of the first token of each text of a batch, (B,) int64."""
-    return from_numpy(batch.cu_seqlens[:-1].astype("int64")).to(batch.input_ids.device)
+    return upload(from_numpy(batch.cu_seqlens[:-1].astype("int64")), batch.input_ids.device)
