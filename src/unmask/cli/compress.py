@@ -39,7 +39,7 @@ def quantize(
             "precisions are proven on the processor",
             place="--device",
             value="cuda",
-            remedy="leave it out",
+            remedy="leave it out: what --precision bfloat16 proves on the processor holds on a GPU too",
         )
     precision = "int8" if computing.precision == "auto" else computing.precision
     heavy("unmask.runtime:use_cpu")(computing.threads)

@@ -22,7 +22,7 @@ class Computing(Settings):
     threads: int | None = Field(default=None, ge=1)
     """Threads on the CPU; by default one for each core."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; `auto` takes a GPU where there is one and no engine of the CPU is named."""
+    """Where to compute; `auto` takes a GPU where there is one, and neither int8 nor an engine of the CPU is named."""
 
     def open(self, model: Path, **given: Any) -> Any:
         """A predictor that computes so; says which engine that is.

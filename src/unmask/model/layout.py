@@ -22,7 +22,8 @@ class Group:
         start: first row.
         batch: number of texts.
         length: padded length in tokens.
-        key_mask: (batch, 1, 1, length) bool, True at real tokens; None where nothing is padded.
+        key_mask: (batch, 1, 1, length) bool, True at real tokens, or (batch, 1, length, length), True where a token is
+            of the same text; None where nothing is padded.
     """
 
     start: int
@@ -103,6 +104,23 @@ class Layout:
         if self.is_uniform:
             return Groups(None, None, (Group(0, self.num_texts, self.max_seqlen, None),))
         return _group(self.lengths, self.cu_seqlens.device)
+
+
+@dataclass(frozen=True)
+class FixedLayout(Layout):
+    """Texts whose borders stand in a buffer of the device alone, to be read anew by a pass that is played back.
+
+    `lengths` and `max_seqlen` are those of the buffer, not of the texts; texts may be empty. Where attention goes by
+    groups, all tokens are one, and a mask keeps the texts apart: right for a few hundred tokens.
+    """
+
+    @cached_property
+    def groups(self) -> Groups:
+        """One group of all tokens; its mask is computed on the device."""
+        places = torch.arange(self.num_tokens, device=self.cu_seqlens.device)
+        text = (places[:, None] >= self.cu_seqlens[1:]).sum(1)
+        mask = text[:, None] == text
+        return Groups(None, None, (Group(0, 1, self.num_tokens, mask[None, None]),))
 
 
 def _group(lengths: np.ndarray, device: torch.device) -> Groups:
