@@ -281,6 +281,11 @@ class Task(nn.Module, ABC):
         return {}
 
     @property
+    def needs_dropout(self) -> bool:
+        """Whether it answers labelled rows by passes with dropout, which only the network of training makes."""
+        return False
+
+    @property
     def reads_all_layers(self) -> bool:
         """Whether it reads the output of other layers than the last."""
         return False
