@@ -119,6 +119,20 @@ def test_heads_that_flash_attention_does_not_take_go_through_groups(
     assert suits_varlen(dtype, width) == suits
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [32, 20], ids=["flash", "groups"])
+@torch.inference_mode()
+def test_a_card_gives_what_the_processor_gives_whatever_the_neighbours(width: int) -> None:
+    device, qkv = torch.device("cuda"), torch.randn(sum(MIXED), 3 * HEADS * width)
+    expected = attend(qkv, Layout.of(_cu(MIXED)), HEADS)
+    rows = qkv.to(device, torch.bfloat16)
+    found = attend(rows, Layout.of(_cu(MIXED), device), HEADS)
+    torch.testing.assert_close(found.float().cpu(), expected, atol=0.05, rtol=0)
+    if width % 8 == 0:
+        alone = attend(rows[: MIXED[0]].clone(), Layout.of(_cu(MIXED[:1]), device), HEADS)
+        assert torch.equal(alone, found[: MIXED[0]])
+
+
 @pytest.mark.parametrize(
     ("capability", "refusal", "expected"),
     [
