@@ -9,7 +9,7 @@ import transformers
 
 from unmask.data.batching import Batch
 from unmask.model.config import EncoderConfig
-from unmask.runtime import machine
+from unmask.runtime import Machine, machine
 from unmask.tasks.base import Task
 from unmask.tokenizer.load import Tokenizer
 from unmask.tokenizer.train import train
@@ -36,13 +36,15 @@ def published_config(config: EncoderConfig, *, attention_dropout: float, **more:
     )
 
 
-def peer_step(network: torch.nn.Module, losses: Callable[[], torch.Tensor], is_bf16: bool) -> Callable[[], None]:
-    """One optimizer step of transformers' module."""
+def peer_step(
+    network: torch.nn.Module, losses: Callable[[], torch.Tensor], is_bf16: bool, device: str = "cpu"
+) -> Callable[[], None]:
+    """One optimizer step of transformers' module, which is on the device already."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
     network.train()
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=is_bf16):
             loss = losses()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -52,9 +54,12 @@ def peer_step(network: torch.nn.Module, losses: Callable[[], torch.Tensor], is_b
     return step
 
 
-def our_step(task: Task, batches: Callable[[], list[Batch]]) -> Callable[[], None]:
+def our_step(
+    task: Task, batches: Callable[[], list[Batch]], *, where: Machine | None = None, optimizer: str = "adamw"
+) -> Callable[[], None]:
     """One optimizer step of the product's own loop."""
-    trainer = Trainer(task, OptimSettings(lr=1e-5), max_steps=10**9, machine=machine(device=DEVICE), seed=0)
+    settings = OptimSettings(lr=1e-5, optimizer=optimizer)
+    trainer = Trainer(task, settings, max_steps=10**9, machine=where or machine(device=DEVICE), seed=0)
 
     def stream():
         while True:
@@ -64,14 +69,17 @@ def our_step(task: Task, batches: Callable[[], list[Batch]]) -> Callable[[], Non
     return lambda: next(steps) and None
 
 
-def measure(steps: Steps, units: int, rounds: int) -> dict[str, float]:
-    """Units a second of each, median over interleaved rounds, after one warm-up."""
+def measure(
+    steps: Steps, units: int, rounds: int, *, warm_ups: int = 1, wait: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Units a second of each, median over interleaved rounds, after warming up; `wait` ends when a card is idle."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
+    for turn in range(rounds + warm_ups):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
-            if turn:
+            wait()
+            if turn >= warm_ups:
                 taken[name].append(time.perf_counter() - start)
     return {name: units / statistics.median(seconds) for name, seconds in taken.items()}
 
@@ -89,8 +97,8 @@ def any_tokenizer() -> Tokenizer:
     return train(["a small text for a tokenizer that is not used"], vocab_size=300)
 
 
-def about_this_machine() -> str:
+def about_this_machine(where: Machine | None = None) -> str:
     """The first line of a table."""
-    where = machine(device=DEVICE)
+    where = where or machine(device=DEVICE)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     return f"{where.name}, {where.threads} threads, {versions}"

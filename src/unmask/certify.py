@@ -286,13 +286,18 @@ class _Gate:
         )
 
     def _run(self, engine: Engine) -> tuple[Evaluation, dict[str, Any]]:
-        with _computed_by(self.task, engine):
+        with computed_by(self.task, engine):
             return evaluate(self.predictor, self.table), make_golden(self.task)
 
 
 @contextlib.contextmanager
-def _computed_by(task: Task, engine: Engine) -> Iterator[None]:
-    """Let an engine compute a task's encoder inside the block; the embedding tables are shared, not copied."""
+def computed_by(task: Task, engine: Engine) -> Iterator[None]:
+    """Let an engine compute a task's encoder inside the block.
+
+    Args:
+        task: with the encoder of training, in float32; its embedding tables are shared with the engine, not copied.
+        engine: that runs here.
+    """
     encoder = task.encoder
     task.encoder = copy.deepcopy(encoder, {id(encoder.embeddings): encoder.embeddings})
     try:

@@ -15,9 +15,9 @@ from unmask.bundled import find_model
 from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
-from unmask.engine.choice import Engine, choose, install, runs
-from unmask.errors import ArtefactError, DataError, ResourceError
-from unmask.runtime import Machine, machine, trim_heap, unload
+from unmask.engine.choice import Engine, choose, choose_card, install, runs
+from unmask.errors import ArtefactError, DataError, UsageError
+from unmask.runtime import Machine, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 from unmask.tasks.rows import row_of
@@ -75,15 +75,18 @@ class Predictor:
             precision: `float32`, `bfloat16`, `int8`, or `auto`: float32, unless the folder certifies a faster one for
                 its own task.
             threads: of one pass on the CPU; by default as many as torch has.
-            device: `cpu`, `cuda`, or `auto`: a GPU where there is one and no other engine than torch is asked for.
+            device: `cpu`, `cuda`, or `auto`: a GPU where there is one, and neither int8 nor an engine of the CPU is
+                asked for.
 
             max_tokens: limit of one batch, in tokens, which the memory of a pass hangs on; a longer text stands alone.
 
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
-            UsageError: the task has no such setting, or it cannot have this value; there is no such engine.
-            ResourceError: the engine or the precision does not run on this processor.
+            UsageError: the task has no such setting, or it cannot have this value; there is no such engine or device,
+                or the engine is one of the CPU and the device is not.
+            ResourceError: the engine or the precision does not run on this processor, or there is no GPU.
         """
+        is_on_card = _is_for_card(device, engine, precision)
         folder = find_model(folder)
         model = load_model(folder)
         named = {name: column for name, column in (columns or {}).items() if column is not None}
@@ -91,12 +94,11 @@ class Predictor:
         certified = model.meta.get("engine", {})
         is_its_task = made.task.name == model.meta.get("task", {}).get("name")
         proven = {kind: one["engine"] for kind, one in certified.items() if is_its_task}
-        if device == "cuda" or (device == "auto" and engine in ("auto", "torch") and torch.cuda.is_available()):
-            made._move(
-                precision if precision != "auto" else "bfloat16" if proven.get("bfloat16") == "torch" else "float32"
-            )
-            return made
-        chosen = choose(model.config, name=engine, precision=precision, certified=proven, threads=threads)
+        if is_on_card:
+            chosen, made._where = choose_card(precision, certified=proven)
+            made.task.to(made._where.device)
+        else:
+            chosen = choose(model.config, name=engine, precision=precision, certified=proven, threads=threads)
         kept = certified.get(chosen.precision, {}).get("keep", {})
         there = {name: kind if runs(chosen.name, kind, model.config) else "float32" for name, kind in kept.items()}
         made.engine = replace(chosen, keep=there)
@@ -168,15 +170,23 @@ class Predictor:
         ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
         return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
 
-    def _move(self, precision: str) -> None:
-        """Let a GPU compute everything, by torch's operators."""
-        if precision not in ("float32", "bfloat16"):
-            raise ResourceError(
-                "no-engine", f"a GPU does not compute in {precision} here", remedy="take --precision bfloat16"
-            )
-        self._where = machine(precision, "cuda")
-        self.task.to(self._where.device)
-        self.engine = Engine("torch", precision, self._where.threads, f"on {self._where.name}")
+
+def _is_for_card(device: str, engine: str, precision: str) -> bool:
+    """Whether a GPU is to compute."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError("unknown-device", f"there is no device '{device}'", expected="auto, cpu, cuda")
+    is_card_engine = engine in ("auto", "torch")
+    if device == "cuda" and not is_card_engine:
+        raise UsageError(
+            "not-on-gpu",
+            f"the engine '{engine}' does not compute on a GPU",
+            place="--engine",
+            expected="torch",
+            remedy="leave out --engine or --device",
+        )
+    return device == "cuda" or (
+        device == "auto" and is_card_engine and precision != "int8" and torch.cuda.is_available()
+    )
 
 
 def say_truncated(features: Sequence[Features]) -> bool:

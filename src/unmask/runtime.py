@@ -62,32 +62,61 @@ def machine(dtype: str = "auto", device: str = "auto") -> Machine:
         device: `auto`, `cpu` or `cuda`; `auto` takes the GPU where there is one.
 
     Raises:
-        ResourceError: a GPU was asked for by name, and there is none that can be used.
+        ResourceError: a GPU was asked for by name, and there is none that can be used; or there are more processes than
+            cards.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ResourceError(
-            "no-gpu",
-            "this PyTorch is built without CUDA"
-            if torch.version.cuda is None
-            else f"no card, or no driver for CUDA {torch.version.cuda}, is found",
-            value="device = cuda",
-            remedy="take --machine.device auto, which uses the processor here; `unmask doctor` says what it is",
-        )
-    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-    if where.type == "cuda":
-        where = torch.device("cuda", local_rank())
-        torch.cuda.set_device(where)
+    where = _device(device)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else processor()
     if dtype != "auto":
         chosen, note = getattr(torch, dtype), "as asked"
     elif where.type == "cuda":
-        chosen = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # older cards compute in it too, by way of float32 and more slowly
+        chosen = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
         note = f"the card {'has' if chosen == torch.bfloat16 else 'lacks'} bfloat16"
     else:
         gain = _bfloat16_gain()
         chosen = torch.bfloat16 if gain > 1.2 else torch.float32
         note = f"bfloat16 products run at {gain:.1f}x the speed of float32 here"
     return Machine(where, chosen, torch.get_num_threads(), name, note)
+
+
+def _device(asked: str) -> torch.device:
+    """The processor, or this process's card, which becomes torch's current one."""
+    is_there = torch.cuda.is_available()
+    if asked == "cuda" and not is_there:
+        raise ResourceError(
+            "no-gpu",
+            "this PyTorch is built without CUDA"
+            if torch.version.cuda is None
+            else f"no card, or no driver for CUDA {torch.version.cuda}, is found",
+            value="device = cuda",
+            remedy="leave the device at `auto` (--device, in training --machine.device), which uses the processor "
+            "here; `unmask doctor` says what it is",
+        )
+    if asked == "cpu" or not is_there:
+        return torch.device("cpu")
+    cards = torch.cuda.device_count()
+    if local_rank() >= cards:
+        raise ResourceError(
+            "too-few-gpus",
+            f"this is process {local_rank()} of its host, counted from 0, and only {cards} cards are visible",
+            value=f"LOCAL_RANK = {local_rank()}",
+            expected="a card for each process",
+            remedy=f"start {cards} processes a host (torchrun --nproc-per-node {cards}), show more cards by "
+            "CUDA_VISIBLE_DEVICES, or take --machine.device cpu",
+        )
+    where = torch.device("cuda", local_rank())
+    torch.cuda.set_device(where)
+    return where
+
+
+def upload(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor of the host on a device. A card takes it behind the work that it has, and the host does not wait.
+
+    Only from page-locked memory do copies go like that; torch keeps it and hands it out again.
+    """
+    where = torch.device(device)
+    return values.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else values.to(where)
 
 
 def cpu_cores() -> int:

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -136,6 +137,42 @@ def test_cf4_without_a_gpu(tmp_path: Path) -> None:
         runtime.machine("float32", "cuda")
     assert "CUDA" in caught.value.reason
     assert "auto" in str(caught.value.details["fix"])
+    assert "--device, in training --machine.device" in str(caught.value.details["fix"])
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Two cards that cannot compute."""
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "set_device": lambda device: None,
+        "get_device_name": lambda device: "a card",
+        "is_bf16_supported": lambda including_emulation=True: including_emulation,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    runtime.machine.cache_clear()
+    yield monkeypatch
+    runtime.machine.cache_clear()
+
+
+def test_cf4_a_card_that_only_emulates_bfloat16(cards: pytest.MonkeyPatch) -> None:
+    found = runtime.machine("auto", "auto")
+    assert (found.device.type, found.dtype) == ("cuda", torch.float32)
+    assert "lacks bfloat16" in found.note
+    cards.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    runtime.machine.cache_clear()
+    assert runtime.machine("auto", "cuda").dtype == torch.bfloat16
+
+
+def test_cf4_more_processes_than_cards(cards: pytest.MonkeyPatch) -> None:
+    cards.setenv("LOCAL_RANK", "1")
+    assert runtime.machine("float32", "cuda").device == torch.device("cuda", 1)
+    runtime.machine.cache_clear()
+    cards.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ResourceError, match=r"too-few-gpus") as caught:
+        runtime.machine("float32", "auto")
+    assert "--nproc-per-node 2" in str(caught.value.details["fix"])
 
 
 def test_cf4_without_fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

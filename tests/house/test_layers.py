@@ -48,6 +48,10 @@ LAZY: dict[tuple[str, str], str] = {
         "unmask.data.parquet_rows",
     ): "the same pyarrow, for one of many formats",
     (
+        "unmask.model.attention",
+        "torch.nn.attention.varlen",
+    ): "it takes seconds to import, and only a card needs it",
+    (
         "unmask.metrics.classes",
         "sklearn",
     ): "scikit-learn takes half a second and 40 MB; answering needs no scores",

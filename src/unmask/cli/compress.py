@@ -42,7 +42,7 @@ def quantize(
                 "precisions are proven on the processor, in batches of the usual size",
                 place=f"--{name.replace('_', '-')}",
                 value=getattr(computing, name),
-                remedy="leave it out",
+                remedy="leave it out; what --precision bfloat16 proves on the processor holds on a GPU too",
             )
     precision = "int8" if computing.precision == "auto" else computing.precision
     heavy("unmask.runtime:use_cpu")(computing.threads)

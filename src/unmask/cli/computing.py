@@ -23,7 +23,7 @@ class Computing(Settings):
     threads: int | None = Field(default=None, ge=1)
     """Threads on the CPU; by default one for each core."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; `auto` takes a GPU where there is one and no engine of the CPU is named."""
+    """Where to compute; `auto` takes a GPU where there is one, and neither int8 nor an engine of the CPU is named."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Most tokens of one pass, which its memory hangs on; by default 8,192, of an exported model 2,048."""
 

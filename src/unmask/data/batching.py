@@ -16,6 +16,7 @@ from unmask.data.features import Features as Features
 from unmask.data.features import sorted_batches as sorted_batches
 from unmask.data.features import units_of as units_of
 from unmask.data.order import permute
+from unmask.runtime import upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +72,12 @@ class Batch:
         return (self.num_targets,) if self.pair_labels is None else (self.num_targets, len(self.pair_labels))
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch with its tensors on `device`."""
+        """The same batch, made on the host, with its tensors on `device`."""
         if device.type == "cpu":
             return self
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)
+            name: upload(value, device) for name, value in values.items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 

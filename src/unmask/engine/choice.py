@@ -18,6 +18,7 @@ from torch import nn
 
 from unmask.data.batching import positions_of
 from unmask.engine.compiled import VARIANTS, library
+from unmask.engine.cuda_graphs import GraphedEncoder
 from unmask.engine.native import NativeEncoder
 from unmask.engine.onnx_size import fits
 from unmask.engine.portable import change_products
@@ -25,7 +26,7 @@ from unmask.errors import ResourceError, UsageError
 from unmask.model.config import EncoderConfig
 from unmask.model.encoder import Encoder
 from unmask.model.layout import Layout
-from unmask.runtime import cache_folder, processor
+from unmask.runtime import Machine, cache_folder, machine, processor
 from unmask.storage import write_text
 from unmask.tasks.base import Task
 
@@ -35,6 +36,7 @@ Name = Literal["auto", "native", "onnx", "torch"]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 NAMES: tuple[Name, ...] = ("native", "onnx", "torch")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+_CARD_PRECISIONS = ("float32", "bfloat16")
 _ONNX_PRECISIONS = ("float32", "int8")
 _LENGTHS = (64, 48, 40, 32, 24, 16, 12, 8) * 4  # tokens of the texts that engines are measured on
 
@@ -111,6 +113,36 @@ def choose(
     return Engine(*best, threads, f"{speeds[best]:,.0f} tokens/s in one layer ({others})")
 
 
+def choose_card(
+    precision: str = "auto", *, certified: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Engine, Machine]:
+    """Choose how a GPU computes: products in float32 or bfloat16, everything else in float32, as on the CPU.
+
+    A certificate of bfloat16 from any engine of the CPU holds here: the numbers that are multiplied are the same.
+
+    Args:
+        precision: `auto`, `float32` or `bfloat16`; `auto` takes bfloat16 where it is certified and the card has it.
+        certified: as for `choose`.
+
+    Returns:
+        The engine, and the machine that computes what it leaves as it is.
+
+    Raises:
+        ResourceError: there is no GPU, or none that computes in this precision.
+    """
+    if precision not in ("auto", *_CARD_PRECISIONS):
+        raise ResourceError(
+            "no-engine",
+            f"a GPU does not compute in {precision} here",
+            remedy="take --precision bfloat16, or --device cpu",
+        )
+    where = machine("float32", "cuda")
+    if precision == "auto":
+        is_better = "bfloat16" in certified and machine("auto", "cuda").dtype == torch.bfloat16
+        precision = "bfloat16" if is_better else "float32"
+    return Engine("torch", precision, where.threads, f"on {where.name}"), where
+
+
 def runs(name: str, precision: str, config: EncoderConfig) -> bool:
     """Whether an engine can compute a network in a precision here."""
     if name == "torch":
@@ -144,7 +176,11 @@ def install(task: Task, engine: Engine) -> None:
     """
     encoder = task.encoder
     if engine.name == "torch":
-        change_products(encoder, engine.precision, keep=engine.keep)
+        is_on_card = encoder.embeddings.word.weight.is_cuda
+        change_products(encoder, engine.precision, keep=engine.keep, is_narrow=is_on_card)
+        if is_on_card:
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums are float32
+            task.encoder = GraphedEncoder(encoder)  # type: ignore[assignment]
         return
     if engine.name == "onnx":
         task.encoder = _onnx_encoder(  # type: ignore[assignment]

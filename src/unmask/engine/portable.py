@@ -9,29 +9,33 @@ from torch import nn
 from unmask.model.encoder import Encoder, Layer
 
 PRODUCTS = ("qkv", "attention_out", "up", "down")
+_READERS = {"qkv": "attention_out", "up": "down"}  # products, by the one whose result they read
 _LEVELS = 127
 _LEAST = 1e-32
 _STEPS = 254  # of a row; a byte has one more, in case both of its ends are rounded outwards
 
 
 class Bfloat16Linear(nn.Module):
-    """A linear layer whose product is of bfloat16 numbers; sums, input and output are float32.
+    """A linear layer whose product is of bfloat16 numbers; its sums are float32.
 
     Args:
         linear: float32 weights.
+        is_narrow: give the output in bfloat16, to which it is rounded anyway, and not in the format of the input.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, *, is_narrow: bool = False) -> None:
         super().__init__()
+        self.is_narrow = is_narrow
         self.register_buffer("weight", linear.weight.detach().bfloat16())
         self.register_buffer("bias", linear.bias.detach().bfloat16())
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
-        return F.linear(input.bfloat16(), self.weight, self.bias).to(input.dtype)
+        product = F.linear(input.bfloat16(), self.weight, self.bias)
+        return product if self.is_narrow else product.to(input.dtype)
 
 
 class Int8Linear(nn.Module):
@@ -78,18 +82,25 @@ def lowered(linear: nn.Linear, precision: str) -> nn.Module:
     return _KINDS[precision](linear)
 
 
-def change_products(encoder: Encoder, precision: str, *, keep: Mapping[str, str] | None = None) -> Encoder:
+def change_products(
+    encoder: Encoder, precision: str, *, keep: Mapping[str, str] | None = None, is_narrow: bool = False
+) -> Encoder:
     """Replace an encoder's linear layers by ones of another precision, in place; everything else stays float32.
 
     Args:
         encoder: float32 weights; those that are replaced are freed.
         precision: float32, bfloat16 or int8.
         keep: products in another format, such as {"3.down": "bfloat16"}: number of the layer, name in `Layer`.
+        is_narrow: leave what passes between two bfloat16 products in bfloat16, as a card's flash attention wants it.
+            It was rounded to that already; new is that attention multiplies in it too, as the kernels' does.
     """
     for number, layer in enumerate(encoder.layers):
         assert isinstance(layer, Layer), "the encoder is made of these alone"
-        for name in PRODUCTS:
-            kind = (keep or {}).get(f"{number}.{name}", precision)
-            if kind != "float32":
-                setattr(layer, name, lowered(getattr(layer, name), kind))
+        kinds = {name: (keep or {}).get(f"{number}.{name}", precision) for name in PRODUCTS}
+        for name, kind in kinds.items():
+            product = getattr(layer, name)
+            if is_narrow and kind == kinds.get(_READERS.get(name, "")) == "bfloat16":
+                setattr(layer, name, Bfloat16Linear(product, is_narrow=True))
+            elif kind != "float32":
+                setattr(layer, name, lowered(product, kind))
     return encoder

@@ -1,6 +1,8 @@
-"""Self-attention over packed tokens: one function, three ways through, chosen by the layout."""
+"""Self-attention over packed tokens: one function, three ways through, by device, number format and dropout."""
 
+import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,13 +12,8 @@ from torch.autograd.function import once_differentiable
 from unmask.model.layers import Dropper
 from unmask.model.layout import Group, Groups, Layout
 
-_varlen: Callable[..., Any] | None = None
-if torch.cuda.is_available():  # it takes seconds to import, and knows no CPU
-    from torch.nn.attention.varlen import varlen_attn
-
-    _varlen = varlen_attn
-
 _VARLEN_DTYPES = (torch.bfloat16, torch.float16)
+_VARLEN_WIDTH, _VARLEN_STEP = 256, 8  # the widest head that flash attention takes, and what its width is a multiple of
 _MAX_KEPT = 1 << 26  # attention probabilities that one layer may keep for the way back; beyond, flash attention
 
 
@@ -35,15 +32,43 @@ def attend(
     Returns:
         (T, D) context.
     """
-    if _varlen is not None and qkv.is_cuda and rate == 0 and qkv.dtype in _VARLEN_DTYPES:
-        query, key, value = qkv.view(len(qkv), 3, num_heads, -1).unbind(1)
-        bounds, longest = layout.cu_seqlens, layout.max_seqlen
-        context: torch.Tensor = _varlen(query, key, value, bounds, bounds, longest, longest)
-        return context.reshape(len(qkv), -1)
+    if qkv.is_cuda and rate == 0 and suits_varlen(qkv.dtype, qkv.shape[1] // (3 * num_heads)):
+        varlen = _varlen(qkv.device)
+        if varlen is not None:
+            query, key, value = qkv.view(len(qkv), 3, num_heads, -1).unbind(1)
+            bounds, longest = layout.cu_seqlens, layout.max_seqlen
+            packed: torch.Tensor = varlen(query, key, value, bounds, bounds, longest, longest)
+            return packed.reshape(len(qkv), -1)
     if _trains_on_cpu(qkv, layout, num_heads) and (rate == 0 or dropper is not None):
         context = _Products.apply(qkv, layout.groups, num_heads, rate, dropper)  # type: ignore[no-untyped-call]
         return context
     return _attend_in_groups(qkv, layout.groups, num_heads, rate)
+
+
+def suits_varlen(dtype: torch.dtype, head_width: int) -> bool:
+    """Whether flash attention over texts of any length takes heads of this format and width; else groups do it."""
+    return dtype in _VARLEN_DTYPES and head_width <= _VARLEN_WIDTH and head_width % _VARLEN_STEP == 0
+
+
+@functools.cache
+def _varlen(device: torch.device) -> Callable[..., Any] | None:
+    """torch's attention over texts of any length, or `None` where the card is too old or the build has none.
+
+    With one split of the keys, where the build can be told so, a text's numbers do not depend on its neighbours. Which
+    arguments are known differs from release to release, and whether they are refused shows at the first call.
+    """
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    from torch.nn.attention.varlen import varlen_attn
+
+    head = torch.zeros(_VARLEN_STEP, 1, _VARLEN_STEP, dtype=torch.bfloat16, device=device)
+    bounds = torch.tensor([0, len(head)], dtype=torch.int32, device=device)
+    choices: tuple[dict[str, Any], ...] = ({"num_splits": 1}, {})
+    for options in choices:
+        with suppress(TypeError, RuntimeError):
+            varlen_attn(head, head, head, bounds, bounds, len(head), len(head), **options)
+            return functools.partial(varlen_attn, **options)
+    return None
 
 
 def _attend_in_groups(qkv: torch.Tensor, groups: Groups, num_heads: int, rate: float) -> torch.Tensor:

@@ -13,6 +13,7 @@ from unmask.model.chain import Chain
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
 from unmask.model.layers import Linear
+from unmask.runtime import upload
 
 
 class CrfHead(TaskHead):
@@ -35,6 +36,7 @@ class CrfHead(TaskHead):
             }
         )
         self.dropout = config.hidden_dropout_prob if dropout is None else dropout
+        self._fetched: tuple[list[tuple[int, int]], list[Tensor], Chain] | None = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(N, D) hidden states to (N, C) scores of each word's tags alone."""
@@ -54,8 +56,19 @@ class CrfHead(TaskHead):
         )
 
     def chain(self) -> Chain:
-        """The chain's numbers on the host, for answers."""
-        return Chain(*(self.crf[name].detach().float().cpu().numpy() for name in ("transitions", "start", "end")))
+        """The chain's numbers on the host, for answers; fetched anew where they have changed."""
+        parts = [self.crf[name].detach() for name in ("transitions", "start", "end")]
+        if any(one.is_inference() for one in parts):  # such tensors do not tell of changes
+            return _chain(parts)
+        state = [(one.data_ptr(), one._version) for one in parts]
+        if self._fetched is None or self._fetched[0] != state:
+            self._fetched = state, parts, _chain(parts)  # holding the parts, their addresses mean nothing else
+        return self._fetched[2]
+
+
+def _chain(parts: list[Tensor]) -> Chain:
+    # copied: on the CPU the numbers would go on changing under the chain
+    return Chain(*(one.float().cpu().numpy().copy() for one in parts))
 
 
 def negative_log_likelihood(
@@ -67,23 +80,23 @@ def negative_log_likelihood(
         return emissions.sum() * 0.0
     firsts = np.cumsum(lengths) - lengths
     inner = np.setdiff1d(np.arange(len(tags)), firsts)
-    first, last = _places(firsts, tags), _places(firsts + lengths - 1, tags)
-    follow = _places(inner, tags)
+    # Longest texts first: at step t the texts that still have words are the first ones. Words go step by step, so
+    # that all places lie on the device before the first step.
+    order = np.argsort(-lengths, kind="stable")
+    going = [int((lengths > step).sum()) for step in range(int(lengths.max()))]
+    steps = np.concatenate([firsts[order[:count]] + step for step, count in enumerate(going)])
+    first, last, follow, places = _places([firsts, firsts + lengths - 1, inner, steps], tags)
     gold = emissions.gather(1, tags[:, None]).sum() + start[tags[first]].sum() + end[tags[last]].sum()
     gold = gold + transitions[tags[follow - 1], tags[follow]].sum()
-    # Longest texts first: at step t the texts that still have words are the first ones.
-    order = np.argsort(-lengths, kind="stable")
-    firsts, lengths = firsts[order], lengths[order]
-    score = start + emissions[_places(firsts, tags)]
-    total = emissions.new_zeros(())
-    for step in range(1, int(lengths[0]) + 1):
-        going = int((lengths > step).sum())
-        total = total + torch.logsumexp(score[going:] + end, dim=1).sum()
-        if going:
-            reached = torch.logsumexp(score[:going, :, None] + transitions, dim=1)
-            score = reached + emissions[_places(firsts[:going] + step, tags)]
-    return total - gold
+    opening, *words = emissions.index_select(0, places).split_with_sizes(going)
+    score, total = start + opening, emissions.new_zeros(())
+    for found in words:
+        total = total + torch.logsumexp(score[len(found) :] + end, dim=1).sum()
+        score = torch.logsumexp(score[: len(found), :, None] + transitions, dim=1) + found
+    return total + torch.logsumexp(score + end, dim=1).sum() - gold
 
 
-def _places(indices: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(indices.astype(np.int64)).to(like.device)
+def _places(indices: list[np.ndarray], like: Tensor) -> tuple[Tensor, ...]:
+    """Several lists of places on the device of `like`, int64, by one copy."""
+    together = upload(torch.from_numpy(np.concatenate(indices).astype(np.int64)), like.device)
+    return together.split_with_sizes([len(one) for one in indices])

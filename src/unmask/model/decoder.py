@@ -19,6 +19,7 @@ from unmask.model.encoder import Embeddings, Encoder
 from unmask.model.heads import MaskedLMHead, TaskHead
 from unmask.model.layers import Dropper, LayerNorm, Linear, add_norm, dropout
 from unmask.model.layout import Group, Layout
+from unmask.runtime import upload
 
 Attend = Callable[[Tensor], Tensor]
 
@@ -302,10 +303,10 @@ class Decoding:
             sources: (B',) int64, numbers of the sources that are kept, ascending; None keeps all.
         """
         device = self._pasts[0].device
-        chosen = torch.from_numpy(hypotheses).to(device)
+        chosen = upload(torch.from_numpy(hypotheses), device)
         self._pasts = [past.index_select(1, chosen) for past in self._pasts]
         if sources is not None:
-            kept = torch.from_numpy(sources).to(device)
+            kept = upload(torch.from_numpy(sources), device)
             self._sources = [pair.index_select(1, kept) for pair in self._sources]
             self._mask = None if self._mask is None else self._mask.index_select(0, kept)
 
@@ -363,8 +364,8 @@ def padded(layout: Layout, texts: np.ndarray, device: torch.device) -> tuple[Ten
     within = np.arange(lengths.max())
     gather = starts[:, None] + np.minimum(within, lengths[:, None] - 1)
     real = within < lengths[:, None]
-    mask = None if real.all() else torch.from_numpy(real[:, None, None]).to(device, non_blocking=True)
-    return torch.from_numpy(gather.reshape(-1)).to(device, non_blocking=True), mask
+    mask = None if real.all() else upload(torch.from_numpy(real[:, None, None]), device)
+    return upload(torch.from_numpy(gather.reshape(-1)), device), mask
 
 
 def _by_head(rows: Tensor, batch: int, num_heads: int, parts: int) -> Tensor:

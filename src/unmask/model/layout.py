@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from unmask.runtime import upload
+
 # A text joins the group of a longer one while it fills this share of the longest, or lacks this many tokens.
 MIN_FILL = 0.75
 MAX_GAP_TOKENS = 8
@@ -20,7 +22,8 @@ class Group:
         start: first row.
         batch: number of texts.
         length: padded length in tokens.
-        key_mask: (batch, 1, 1, length) bool, True at real tokens; None where nothing is padded.
+        key_mask: (batch, 1, 1, length) bool, True at real tokens, or (batch, 1, length, length), True where a token is
+            of the same text; None where nothing is padded.
     """
 
     start: int
@@ -81,7 +84,7 @@ class Layout:
         lengths = np.diff(starts)
         if starts.ndim != 1 or not len(lengths) or starts[0] != 0 or lengths.min() < 1:
             raise ValueError("cu_seqlens must start with 0 and rise: every text has at least one token")
-        on_device = torch.from_numpy(starts.astype(np.int32)).to(device, non_blocking=True)
+        on_device = upload(torch.from_numpy(starts.astype(np.int32)), device)
         longest = int(lengths.max())
         return cls(lengths, on_device, longest, bool(lengths.min() == longest))
 
@@ -103,6 +106,23 @@ class Layout:
         return _group(self.lengths, self.cu_seqlens.device)
 
 
+@dataclass(frozen=True)
+class FixedLayout(Layout):
+    """Texts whose borders stand in a buffer of the device alone, to be read anew by a pass that is played back.
+
+    `lengths` and `max_seqlen` are those of the buffer, not of the texts; texts may be empty. Where attention goes by
+    groups, all tokens are one, and a mask keeps the texts apart: right for a few hundred tokens.
+    """
+
+    @cached_property
+    def groups(self) -> Groups:
+        """One group of all tokens; its mask is computed on the device."""
+        places = torch.arange(self.num_tokens, device=self.cu_seqlens.device)
+        text = (places[:, None] >= self.cu_seqlens[1:]).sum(1)
+        mask = text[:, None] == text
+        return Groups(None, None, (Group(0, 1, self.num_tokens, mask[None, None]),))
+
+
 def _group(lengths: np.ndarray, device: torch.device) -> Groups:
     order = np.argsort(-lengths, kind="stable")
     falling = lengths[order]
@@ -115,7 +135,7 @@ def _group(lengths: np.ndarray, device: torch.device) -> Groups:
     gather = np.repeat(starts, widths) + np.where(real, within, 0)
     restore = np.empty(int(lengths.sum()), dtype=np.int64)
     restore[gather[real]] = np.flatnonzero(real)
-    mask = torch.from_numpy(real).to(device, non_blocking=True)
+    mask = upload(torch.from_numpy(real), device)
     parts = []
     for first, last in itertools.pairwise(bounds):
         start, stop, length = int(rows[first]), int(rows[last]), int(falling[first])
@@ -124,8 +144,8 @@ def _group(lengths: np.ndarray, device: torch.device) -> Groups:
         parts.append(Group(start, last - first, length, key_mask))
     if np.array_equal(gather, np.arange(len(gather))):
         return Groups(None, None, tuple(parts))
-    index = torch.from_numpy(gather).to(device, non_blocking=True)
-    return Groups(index, torch.from_numpy(restore).to(device, non_blocking=True), tuple(parts))
+    index, back = (upload(torch.from_numpy(one), device) for one in (gather, restore))
+    return Groups(index, back, tuple(parts))
 
 
 def _bounds(falling: np.ndarray) -> list[int]:

@@ -25,6 +25,7 @@ from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
+from unmask.runtime import upload
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Mark as Mark
 from unmask.tasks.rows import Mistake as Mistake
@@ -293,6 +294,11 @@ class Task(nn.Module, ABC):
         return True
 
     @property
+    def needs_dropout(self) -> bool:
+        """Whether it answers labelled rows by passes with dropout, which only the network of training makes."""
+        return False
+
+    @property
     def reads_all_layers(self) -> bool:
         """Whether it reads the output of other layers than the last."""
         return False
@@ -353,4 +359,4 @@ class Task(nn.Module, ABC):
 
 def first_tokens(batch: Batch) -> Tensor:
     """Places of the first token of each text of a batch, (B,) int64."""
-    return from_numpy(batch.cu_seqlens[:-1].astype("int64")).to(batch.input_ids.device)
+    return upload(from_numpy(batch.cu_seqlens[:-1].astype("int64")), batch.input_ids.device)

@@ -19,6 +19,7 @@ from unmask.data.rows import Table
 from unmask.metrics.calibration import fit_temperature
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import ClassificationHead
+from unmask.runtime import upload
 from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, first_tokens, row_number
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
 from unmask.tasks.class_reader import ClassificationSettings, ClassReader
@@ -184,7 +185,7 @@ class Classification(Task):
         weights = torch.tensor(chosen.class_shares if chosen.class_weights == "balanced" else chosen.class_weights)
         if chosen.class_weights == "balanced":
             weights = (1 - weights) / weights if chosen.multi_label else 1 / (len(weights) * weights)
-        return weights.clamp(max=MAX_WEIGHT).to(device)
+        return upload(weights.clamp(max=MAX_WEIGHT), device)
 
 
 def _is_true(value: object) -> bool | None:

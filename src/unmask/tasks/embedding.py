@@ -270,6 +270,11 @@ class Embedding(Task):
         )
 
     @property
+    def needs_dropout(self) -> bool:
+        """Of SimCSE's pairs, whose texts are the same, the second one is read under dropout."""
+        return self.objective == "texts"
+
+    @property
     def reads_all_layers(self) -> bool:
         """Whether other layers than the last are pooled."""
         return self.settings.layers not in ((-1,), (self.config.num_hidden_layers,))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from unmask.data.batching import Batch, Features
 from unmask.errors import DataError
 from unmask.model.heads import MaskedLMHead
+from unmask.runtime import upload
 from unmask.tasks.base import Place, Row, Task, row_number
 from unmask.tasks.mask_reader import Choices, FillPrediction, Likelihood, MaskedLMSettings, MaskReader
 
@@ -56,13 +57,17 @@ class MaskedLM(Task):
         return loss
 
     def parts(self, logits: Tensor, batch: Batch, features: Sequence[Features]) -> list[Any]:
-        """Of each text the likelihood of the hidden pieces, or the best pieces for its masks."""
-        del batch
+        """Of each text the likelihood of the hidden pieces, or the best pieces for its masks.
+
+        Both are found where the logits lie: of a card's, little has to come over, and that for all texts at once.
+        """
+        assert batch.labels is not None, "encode sets targets"
         sizes = [len(one.targets[0]) if one.targets else 0 for one in features]
-        return [
-            self._best(part.float().log_softmax(-1), one)
-            for one, part in zip(features, logits.split_with_sizes(sizes), strict=True)
-        ]
+        is_scored = [one.targets is not None and len(one.targets[1]) > 0 and one.targets[1][0] >= 0 for one in features]
+        rows = list(zip(logits.split_with_sizes(sizes), batch.labels.split_with_sizes(sizes), strict=True))
+        likelihoods = iter(_likelihoods([one for one, known in zip(rows, is_scored, strict=True) if known]))
+        choices = iter(self._choices([one for (one, _), known in zip(rows, is_scored, strict=True) if not known]))
+        return [next(likelihoods) if known else next(choices) for known in is_scored]
 
     def decode(self, parts: Sequence[Any], features: Sequence[Features], row: Row) -> FillPrediction:
         """The best pieces of each mask, and the likelihood of the true ones where they are known."""
@@ -94,15 +99,31 @@ class MaskedLM(Task):
         """A row with a mask and this text behind it, where the end may be cut."""
         return {self.settings.text_column: f"{self.tokenizer.mask_token} {text}"}
 
-    def _best(self, log_probs: Tensor, features: Features) -> Likelihood | list[Choices]:
-        """What `MaskReader.parts` says, where the logits lie: of a card's, little has to come over."""
-        assert features.targets is not None, "encode sets targets"
-        labels = features.targets[1]
-        if len(labels) and labels[0] >= 0:
-            gold = torch.from_numpy(labels).to(log_probs.device)
-            nll = -log_probs.gather(1, gold[:, None]).mean().item()
-            return Likelihood(len(labels), nll, (log_probs.argmax(-1) == gold).float().mean().item())
-        ids = torch.from_numpy(self.tokenizer.text_ids).to(log_probs.device)
-        values, places = log_probs[:, ids].topk(min(self.settings.top_k, len(ids)), dim=-1)
-        found, scores = ids[places].tolist(), values.exp().tolist()
-        return [list(zip(row, shares, strict=True)) for row, shares in zip(found, scores, strict=True)]
+    def _choices(self, texts: Sequence[Tensor]) -> list[list[Choices]]:
+        """The best pieces for each mask of each text, from its logits (m, V)."""
+        if not texts:
+            return []
+        ids = upload(torch.from_numpy(self.tokenizer.text_ids), texts[0].device)
+        size = min(self.settings.top_k, len(ids))
+        best = [_log_probs(logits)[:, ids].topk(size, dim=-1) for logits in texts]
+        found = ids[torch.cat([one.indices for one in best])].tolist()
+        shares = torch.cat([one.values for one in best]).exp().tolist()
+        masks = iter([list(zip(*pair, strict=True)) for pair in zip(found, shares, strict=True)])
+        return [[next(masks) for _ in logits] for logits in texts]
+
+
+def _likelihoods(texts: Sequence[tuple[Tensor, Tensor]]) -> list[Likelihood]:
+    """How likely the hidden pieces of each text are, from its logits (m, V) and their ids (m,)."""
+    if not texts:
+        return []
+    numbers = []
+    for logits, gold in texts:
+        log_probs = _log_probs(logits)
+        nll = -log_probs.gather(1, gold[:, None]).mean()
+        numbers.append(torch.stack([nll, (log_probs.argmax(-1) == gold).float().mean()]))
+    found = torch.stack(numbers).tolist()
+    return [Likelihood(len(gold), *pair) for (_, gold), pair in zip(texts, found, strict=True)]
+
+
+def _log_probs(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(-1)

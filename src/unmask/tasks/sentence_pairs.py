@@ -8,6 +8,7 @@ from unmask.data.batching import Batch
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import ClassificationHead
 from unmask.model.layout import Layout
+from unmask.runtime import upload
 from unmask.tasks.mask_reader import MaskedLMSettings
 from unmask.tasks.masked_lm import MaskedLM
 from unmask.tokenizer.load import Tokenizer
@@ -56,4 +57,4 @@ class SentencePairsLM(MaskedLM):
 
 def _first_tokens(batch: Batch, device: torch.device) -> Tensor:
     assert batch.block_starts is not None, "batches of pairs know where each begins"
-    return torch.from_numpy(batch.block_starts[:-1].astype("int64")).to(device, non_blocking=True)
+    return upload(torch.from_numpy(batch.block_starts[:-1].astype("int64")), device)

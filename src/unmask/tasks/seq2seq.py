@@ -21,6 +21,7 @@ from unmask.model.beam import Found, beam_search
 from unmask.model.config import EncoderConfig
 from unmask.model.decoder import Decoder, Pairing
 from unmask.model.layout import Layout
+from unmask.runtime import upload
 from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.text_columns import find_texts
 from unmask.tasks.text_reader import Said, Seq2SeqFeatures, Seq2SeqSettings, TextPrediction, TextReader
@@ -259,7 +260,7 @@ class Seq2Seq(Task):
         assert isinstance(batch, Seq2SeqBatch), "made by collate"
         device = batch.input_ids.device
         targets = Layout.of(batch.target_cu_seqlens, device)
-        last = torch.from_numpy(batch.target_cu_seqlens[1:].astype(np.int64) - 1).to(device)
+        last = upload(torch.from_numpy(batch.target_cu_seqlens[1:].astype(np.int64) - 1), device)
         return self.head(
             source,
             batch.target_ids,

@@ -21,7 +21,7 @@ from unmask.tasks.base import Prediction, Task
 from unmask.tokenizer.train import train as train_tokenizer
 from unmask.train.answers import look_at
 from unmask.train.collapse import why_collapsed
-from unmask.train.finish import certify_model, write_model
+from unmask.train.finish import certify_model, score_model, write_model
 from unmask.train.fit import Trainer
 from unmask.train.job import Job, read_job
 from unmask.train.lora import choose_trained, merge
@@ -296,7 +296,7 @@ class _Finetuning:
         return score
 
     def _finish(self, trainer: Trainer) -> None:
-        """Score the kept weights as users will run them, on the CPU in float32, and write report and model."""
+        """Score the kept weights on the CPU, wherever they were trained, and write report and model."""
         best_step, dev = self.state["best_step"], self.job.dev
         self.run.load_weights(trainer, best_step)
         task = trainer.final_task().cpu()
@@ -305,7 +305,7 @@ class _Finetuning:
         fitted: tuple[str, ...] = ()
         metric = self.settings.metric or task.main_metric
         if dev is not None:
-            result = evaluate(Predictor(task), dev, fit=True)
+            result = score_model(task, dev)
             scores, fitted = result.scores, result.fitted
             collapsed = self._why_collapsed(trainer.step, scores[metric], result.predictions, dev)
             found = look_at(task, result.predictions, dev.rows)

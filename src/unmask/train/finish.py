@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from unmask.certify import PRECISIONS, Certificate, certify
+from unmask.certify import PRECISIONS, Certificate, certify, computed_by
 from unmask.checkpoint import save_model
 from unmask.config import Settings
 from unmask.data.rows import Table
-from unmask.engine.choice import runs
+from unmask.engine.choice import choose, runs
+from unmask.evaluate import Evaluation, evaluate
 from unmask.golden import make_golden, with_precisions
+from unmask.predict import Predictor
 from unmask.tasks.base import Task
 from unmask.train.card import card
 from unmask.train.run import Run
@@ -21,6 +23,19 @@ from unmask.train.run import Run
 log = logging.getLogger("unmask")
 
 CERTIFIED_ROWS = 100  # fewer do not show half a point
+
+
+def score_model(task: Task, dev: Table) -> Evaluation:
+    """Score the weights to keep on the dev rows as users will compute them: in float32, by this CPU's fastest engine.
+
+    Args:
+        task: on the CPU, with the encoder of training; it keeps the settings that it fits to these rows.
+        dev: labelled rows.
+    """
+    engine = choose(task.config, name="torch" if task.needs_dropout else "auto", precision="float32")
+    log.info("the kept weights are scored by: %s", engine)
+    with computed_by(task, engine):
+        return evaluate(Predictor(task), dev, fit=True)
 
 
 def certify_model(task: Task, dev: Table) -> list[Certificate]:

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.model.attention import attend
+from unmask.model import attention
+from unmask.model.attention import attend, suits_varlen
 from unmask.model.layers import Dropper
 from unmask.model.layout import MAX_GAP_TOKENS, MIN_FILL, Layout
 
@@ -103,3 +104,66 @@ def test_groups_hold_each_token_once_and_little_padding(lengths: list[int]) -> N
 def test_bad_bounds_are_refused(bad: list) -> None:
     with pytest.raises(ValueError, match="cu_seqlens"):
         Layout.of(np.array(bad))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "suits"),
+    [
+        (torch.bfloat16, 64, True), (torch.float16, 256, True), (torch.float32, 64, False),
+        (torch.bfloat16, 20, False), (torch.bfloat16, 264, False),
+    ],
+)  # fmt: skip
+def test_heads_that_flash_attention_does_not_take_go_through_groups(
+    dtype: torch.dtype, width: int, suits: bool
+) -> None:
+    assert suits_varlen(dtype, width) == suits
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [32, 20], ids=["flash", "groups"])
+@torch.inference_mode()
+def test_a_card_gives_what_the_processor_gives_whatever_the_neighbours(width: int) -> None:
+    device, qkv = torch.device("cuda"), torch.randn(sum(MIXED), 3 * HEADS * width)
+    expected = attend(qkv, Layout.of(_cu(MIXED)), HEADS)
+    rows = qkv.to(device, torch.bfloat16)
+    found = attend(rows, Layout.of(_cu(MIXED), device), HEADS)
+    torch.testing.assert_close(found.float().cpu(), expected, atol=0.05, rtol=0)
+    if width % 8 == 0:
+        alone = attend(rows[: MIXED[0]].clone(), Layout.of(_cu(MIXED[:1]), device), HEADS)
+        assert torch.equal(alone, found[: MIXED[0]])
+
+
+@pytest.mark.parametrize(
+    ("capability", "refusal", "expected"),
+    [
+        ((9, 0), None, [{"num_splits": 1}]),
+        ((8, 0), TypeError, [{"num_splits": 1}, {}]),
+        ((8, 0), RuntimeError, [{"num_splits": 1}, {}]),
+        ((7, 5), None, []),
+    ],
+    ids=["new build", "no such argument", "refused", "old card"],
+)
+def test_neighbours_are_kept_out_of_a_sum_where_the_build_can(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    refusal: type[Exception] | None,
+    expected: list[dict[str, int]],
+) -> None:
+    calls = []
+
+    def kernel(query: torch.Tensor, *others: object, **options: int) -> torch.Tensor:
+        calls.append(options)
+        if options and refusal is not None:
+            raise refusal("num_splits")
+        return query
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    attention._varlen.cache_clear()
+    found = attention._varlen(torch.device("cpu"))
+    attention._varlen.cache_clear()
+    assert calls == expected
+    assert (found is None) == (capability < (8, 0))
+    if found is not None:
+        found(torch.zeros(1))
+        assert calls[-1] == expected[-1], "what was found out is what is used"

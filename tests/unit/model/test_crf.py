@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from unmask.model import crf
 from unmask.model.chain import Chain
 from unmask.model.config import EncoderConfig
 from unmask.model.crf import CrfHead, negative_log_likelihood
@@ -95,6 +96,40 @@ def test_without_a_chain_the_words_are_independent() -> None:
     assert none.best_path(scores) == scores.argmax(axis=1).tolist()
 
 
+def test_places_are_copied_once_however_long_the_texts_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+    monkeypatch.setattr(crf, "upload", lambda values, device: copies.append(len(values)) or values)
+    loss(emissions(12), [0, 1, 2] * 4, [7, 0, 5], chain())
+    assert len(copies) == 1, "a copy for each step makes a card wait each time"
+
+
+def test_the_chain_is_fetched_again_only_when_it_has_changed() -> None:
+    head = crf_head()
+    first = head.chain()
+    assert head.chain() is first
+    with torch.no_grad():
+        head.crf["end"].add_(1.0)
+    second = head.chain()
+    assert (second.end == first.end + 1).all()
+    assert (second.start == first.start).all()
+    head.load_state_dict({**head.state_dict(), "crf.start": torch.full((2,), 3.0)}, assign=True)
+    assert head.chain().start.tolist() == [3.0, 3.0]
+
+
+def test_a_chain_of_inference_tensors_is_read_each_time() -> None:
+    with torch.inference_mode():
+        head = crf_head()
+        head.crf["end"].fill_(2.0)
+        assert head.chain().end.tolist() == [2.0, 2.0]
+        head.crf["end"].fill_(3.0)
+        assert head.chain().end.tolist() == [3.0, 3.0]
+
+
+def crf_head() -> CrfHead:
+    config = EncoderConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
+    return CrfHead(config, 2, dropout=0.0)
+
+
 def test_gradients_agree_with_finite_differences() -> None:
     torch.manual_seed(0)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((7, 3), (3, 3), (3,), (3,))]
@@ -108,8 +143,7 @@ def test_gradients_agree_with_finite_differences() -> None:
 
 def test_the_head_learns_a_rule_that_only_transitions_can_hold() -> None:
     """Two tags alternate on words that all look the same: no emission can tell them apart."""
-    config = EncoderConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
-    head = CrfHead(config, 2, dropout=0.0)
+    head = crf_head()
     head.init_weights(0)
     hidden, tags, lengths = torch.ones(12, 4), torch.tensor([0, 1] * 6), np.array([6, 6])
     optimizer = torch.optim.Adam(head.parameters(), lr=0.2)

@@ -64,6 +64,18 @@ def test_scores_are_the_likelihood_of_the_true_pieces() -> None:
     assert scores["masked_tokens"] == count
 
 
+def test_texts_of_both_kinds_stand_in_one_batch() -> None:
+    rows = [{"text": text} for text in (tiny.GOOD[0], "<mask> cat on the <mask>.", tiny.BAD[0], "a <mask> film")]
+    predictor = Predictor(tiny.masked_lm())
+    for together, row in zip(predictor.predict_rows(rows, is_labelled=True), rows, strict=True):
+        (alone,) = predictor.predict_rows([row], is_labelled=True)
+        assert (together.nll is None) == ("<mask>" in row["text"])
+        assert (together.text, together.nll) == (alone.text, pytest.approx(alone.nll, abs=1e-5))
+        assert [[one.token for one in mask.candidates] for mask in together.masks] == [
+            [one.token for one in mask.candidates] for mask in alone.masks
+        ]
+
+
 def test_texts_with_masks_cannot_be_scored() -> None:
     task = tiny.masked_lm()
     rows = [{"text": "a <mask>"}]

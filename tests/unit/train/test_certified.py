@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 
 from tests import runs, tiny
-from tests.unit.test_certify import table, with_outlier
+from tests.unit.test_certify import sure, table, with_outlier
+from unmask.certify import computed_by
+from unmask.data.rows import Table
 from unmask.engine.choice import runs as runs_here
+from unmask.evaluate import evaluate
 from unmask.golden import verify
+from unmask.model.encoder import Encoder
+from unmask.predict import Predictor
 from unmask.storage import read_json
+from unmask.tasks.embedding import Embedding
+from unmask.tasks.vector_reader import EmbeddingSettings
 from unmask.train.finetune import finetune
-from unmask.train.finish import certify_model, write_model
+from unmask.train.finish import certify_model, score_model, write_model
 from unmask.train.report import write_report
 from unmask.train.run import Run
 from unmask.train.settings import FinetuneSettings
@@ -70,6 +77,27 @@ def test_few_dev_rows_or_no_wish_certify_nothing(tmp_path: Path) -> None:
         assert "precisions" not in read_json(run / "model" / "golden.json")
         assert "Precisions" not in (run / "model" / "README.md").read_text()
         assert "Lower precisions" not in (run / "report.html").read_text()
+
+
+def test_the_kept_weights_are_scored_as_users_compute_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = sure()
+    dev = table(task)
+    with caplog.at_level(logging.INFO, "unmask"):
+        found = score_model(task, dev)
+    assert type(task.encoder) is Encoder, "the network of training is as before"
+    used = Predictor.load(tiny.saved(task, tmp_path / "model"), device="cpu")
+    assert f"the kept weights are scored by: {used.engine}" in caplog.messages
+    with computed_by(task, used.engine):  # type: ignore[arg-type]
+        assert evaluate(Predictor(task), dev).scores["accuracy"] == found.scores["accuracy"]
+        assert Predictor(task).predict_rows(dev.rows) == used.predict_rows(dev.rows)
+
+
+def test_pairs_of_the_same_text_are_scored_under_dropout() -> None:
+    task = Embedding(tiny.config(hidden_dropout_prob=0.1), tiny.tokenizer(), EmbeddingSettings())
+    task.init_weights(0)
+    dev = Table(Path("dev.jsonl"), ("text",), [{"text": text} for text in tiny.GOOD], [1, 2, 3, 4])
+    assert task.needs_dropout
+    assert score_model(task, dev).scores["alignment"] > 0, "0 is what no dropout gives: a text is near itself"
 
 
 @needs_kernels
