@@ -134,7 +134,7 @@ def certify(
             place="--precision",
             expected=" or ".join(PRECISIONS),
         )
-    if not task.has_exact_scores:
+    if task.needs_dropout:
         raise UsageError(
             "no-exact-scores",
             "scores of plain texts (SimCSE) are of passes with dropout, so they do not show what a precision costs",

@@ -289,11 +289,6 @@ class Task(nn.Module, ABC):
         return metric not in cls.falling_metrics
 
     @property
-    def has_exact_scores(self) -> bool:
-        """Whether its scores come from passes without dropout, which every engine can compute."""
-        return True
-
-    @property
     def needs_dropout(self) -> bool:
         """Whether it answers labelled rows by passes with dropout, which only the network of training makes."""
         return False

@@ -255,11 +255,6 @@ class Embedding(Task):
         ]
 
     @property
-    def has_exact_scores(self) -> bool:
-        """Not of SimCSE, whose second passes have dropout."""
-        return self.objective != "texts"
-
-    @property
     def files(self) -> dict[str, Any]:
         """Those of sentence-transformers, which pools the last layer alone, and cuts long texts."""
         if self.reads_all_layers:

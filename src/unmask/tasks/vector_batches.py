@@ -100,7 +100,8 @@ def same_texts(rows: Tensor, candidates: Tensor) -> Tensor:
 
 def has_dropout(task: Task) -> bool:
     """Whether two passes in training differ; those of an engine other than torch never do."""
-    if not isinstance(task.encoder, Encoder):
+    encoder = getattr(task.encoder, "encoder", task.encoder)  # behind the recorded passes of a card
+    if not isinstance(encoder, Encoder):
         return False
-    rates = [getattr(layer, name) for layer in task.encoder.layers for name in ("dropout", "attention_dropout")]
-    return any(rate > 0 for rate in (task.encoder.dropout, *rates))
+    rates = [getattr(layer, name) for layer in encoder.layers for name in ("dropout", "attention_dropout")]
+    return any(rate > 0 for rate in (encoder.dropout, *rates))
