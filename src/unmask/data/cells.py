@@ -45,6 +45,9 @@ _STS = Layout(
     is_open=True,
 )
 LAYOUTS = (_COLA, _STS)
+# What Excel writes and reads as the first line of a file whose delimiter is not that of its locale.
+_DELIMITER_LINE = re.compile(r"sep=([^\r\n])[\r\n]*", re.IGNORECASE)
+_LOOKED_AT = 100  # lines in which the delimiter is looked for
 # A label before the text: a number, fastText's `__label__x`, or TREC's `ABBR:exp`.
 _LABEL_TEXT = re.compile(r"(?:-?\d{1,3}|__label__\S+|[A-Z]+:[a-z]+) +\S")
 
@@ -184,16 +187,14 @@ def _labelled(path: Path) -> Cells:
 
 def _csv_rows(path: Path) -> Iterator[Placed]:
     lines = read_lines(path, keep_ends=True)
-    head = []
-    for line in lines:
-        head.append(line)
-        if line.strip("\r\n"):
-            break
+    head = list(itertools.islice(lines, _LOOKED_AT))
     csv.field_size_limit(MAX_LINE_BYTES)
-    delimiter = _delimiter("".join(head))
-    reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True)
+    named = _DELIMITER_LINE.fullmatch(head[0]) if head else None
+    delimiter = named[1] if named else _delimiter(head)
+    passed = 1 if named else 0
+    reader = csv.reader(itertools.chain(head[passed:], lines), delimiter=delimiter, strict=True)
     while True:
-        start = reader.line_num + 1
+        start = passed + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -216,10 +217,22 @@ def _bad_csv(path: Path, line: int, error: str) -> DataError:
     )
 
 
-def _delimiter(header: str) -> str:
-    """The one of comma, semicolon and tab that occurs most often outside quotes; comma if none does."""
-    bare = re.sub(r'"[^"]*"', "", header)
+def _delimiter(head: Sequence[str]) -> str:
+    """The one of comma, semicolon and tab that occurs most often in the first line outside quotes; comma if none does.
+
+    A bar parts cells only where the header has bars and none of these, so that it never cuts labels such as `a|b`.
+    """
+    bare = re.sub(r'"[^"]*"', "", next((line for line in head if line.strip("\r\n")), ""))
+    if "|" in bare and not any(mark in bare for mark in ",;\t") and _is_barred(head):
+        return "|"
     return max(",;\t", key=lambda mark: (bare.count(mark), mark == ","))
+
+
+def _is_barred(head: Sequence[str]) -> bool:
+    """Whether bars part names of columns, and most of the first rows have as many cells as there are names."""
+    first, *rows = [row for row in csv.reader(head, delimiter="|") if row]
+    are_names = all(name.strip() for name in first) and header_hint(first) is None
+    return are_names and 2 * sum(len(row) == len(first) for row in rows) >= len(rows)
 
 
 def _tab_rows(path: Path) -> Iterator[Placed]:

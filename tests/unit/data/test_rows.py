@@ -57,6 +57,36 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]], mark: str, 
     assert [(row["text"], row["label"]) for row in table.rows] == rows
 
 
+@pytest.mark.parametrize(("first", "mark"), [("sep=,", ","), ("SEP=;", ";"), ("sep=\t", "\t"), ("sep=|", "|")])
+def test_a_first_line_of_excel_names_the_delimiter(tmp_path: Path, first: str, mark: str) -> None:
+    rows = ["text", "label"], ["a, b; c", "pos"], ["d", "neg"]
+    body = "".join(mark.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    table = read_table(write(tmp_path / "table.csv", f"{first}\r\n{body}"))
+    assert table.columns == ("text", "label")
+    assert table.rows == [{"text": "a, b; c", "label": "pos"}, {"text": "d", "label": "neg"}]
+    assert table.lines == [3, 4]
+
+
+def test_bars_part_cells_where_the_header_has_nothing_else(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "table.csv", 'id|text|label\n1|one, two; three|pos\n2|"a|b"|neg\n'))
+    assert table.columns == ("id", "text", "label")
+    assert [row["text"] for row in table.rows] == ["one, two; three", "a|b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "columns"),
+    [
+        ("text,labels\nx,a|b\ny,b|c\n", ("text", "labels")),
+        ("labels|tags,text\na|b,x\nb|c,y\n", ("labels|tags", "text")),
+        ('"text|label"\n"x|y"\n', ("text|label",)),
+        ("not gross | not flicks\none film\nno bars here\n", ("not gross | not flicks",)),
+        ("a|\nb\nc|d\n", ("a|",)),
+    ],
+)
+def test_bars_in_cells_stay_in_them(tmp_path: Path, body: str, columns: tuple[str, ...]) -> None:
+    assert read_table(write(tmp_path / "table.csv", body)).columns == columns
+
+
 def test_lines_count_the_newlines_inside_quotes(tmp_path: Path) -> None:
     path = write(tmp_path / "table.csv", 'text,label\r\n"a\r\nb",1\r\n\r\nc,2\r\n"d ""e""",3\r\n')
     table = read_table(path)
