@@ -45,6 +45,7 @@ _STS = Layout(
     is_open=True,
 )
 LAYOUTS = (_COLA, _STS)
+_NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 # What Excel writes and reads as the first line of a file whose delimiter is not that of its locale.
 _DELIMITER_LINE = re.compile(r"sep=([^\r\n])[\r\n]*", re.IGNORECASE)
 _LOOKED_AT = 100  # lines in which the delimiter is looked for
@@ -115,17 +116,20 @@ def header_hint(columns: Sequence[str]) -> str | None:
 def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None, like: Sequence[str]) -> Cells:
     """Rows whose first line may be a header: it is one unless names are given or it looks like the other rows."""
     found = list(rows)
+    notes = _drop_blank_end(path, found)
     if not found:
         raise DataError("empty-file", "the file is empty", place=path, expected="a header and rows")
     line, first = found[0]
     if isinstance(first, DataError):
         raise first
+    if names:
+        _refuse_header(f"{path}:{line}", first, found[1:], names)
     reason = "names are given" if names else _row_reason(first, found[1:])
     if reason:
         numbers = [str(number) for number in range(1, len(first) + 1)]
         chosen = tuple(names or (like if len(like) == len(first) else numbers))
         note = f"{path.name} has no header ({reason}); its columns are {', '.join(chosen)}"
-        return Cells(chosen, _checked(path, chosen, found), (note,), has_header=False)
+        return Cells(chosen, _checked(path, chosen, found), (note, *notes), has_header=False)
     if len(set(first)) < len(first):
         twice = next(name for name in first if first.count(name) > 1)
         raise DataError(
@@ -135,7 +139,35 @@ def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None, like
             value=", ".join(first)[:200],
             remedy="give each column its own name in the first line",
         )
-    return Cells(tuple(first), _checked(path, first, found[1:]))
+    return Cells(tuple(first), _checked(path, first, found[1:]), notes)
+
+
+def _drop_blank_end(path: Path, rows: list[Placed]) -> tuple[str, ...]:
+    """Take the last rows off that have several cells and nothing in any, as spreadsheets write them; gives the note."""
+    last = len(rows)
+    while rows and isinstance(cells := rows[-1][1], list) and len(cells) > 1 and not any(map(str.strip, cells)):
+        rows.pop()
+    lost = last - len(rows)
+    return (f"{path.name}: {lost} rows at its end have nothing in any cell and are left out",) if lost else ()
+
+
+def _refuse_header(place: str, first: list[str], rest: Sequence[Placed], names: Sequence[str]) -> None:
+    """Refuse names that are given for a file whose first line holds the usual ones, or these, and no row looks so."""
+    if header_hint(first) or any(_NUMBER.fullmatch(cell) or cell.count(" ") > 2 for cell in first):
+        return
+    for at, (cell, name) in enumerate(zip(first, names, strict=False)):
+        values = {row[at].strip() for _, row in rest if isinstance(row, list) and len(row) > at}
+        if cell.strip().lower() in (*KNOWN_NAMES, name.lower()) and values and cell.strip() not in values:
+            raise DataError(
+                "named-header",
+                f"names of columns are given, as for a file without a header, but '{cell.strip()}' in the first line "
+                "looks like one",
+                place=place,
+                value=", ".join(first)[:200],
+                expected="a row, if names of all columns are given",
+                remedy="leave --columns (--data.columns) out, and name columns of the header by --text-column and "
+                "--label-column; or take the line out",
+            )
 
 
 def _row_reason(first: list[str], rest: Sequence[Placed]) -> str | None:
