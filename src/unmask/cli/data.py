@@ -25,7 +25,8 @@ def debug_data(
     """Look at labelled files before anything is trained on them: labels, lengths, copies, odd rows.
 
     It ends with code 3 and lines that begin with FAIL if something has to be mended: rows that cannot be read or are
-    empty, labels that the first file does not have, files that share more than 1 % of their rows.
+    empty, labels that the first file does not have or that differ only by spaces, case or zeros, files that share more
+    than 1 % of their rows.
 
     Args:
         files: Rows to train on, or a folder with train, dev and test files; further files are compared with the first.

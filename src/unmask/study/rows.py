@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unmask.config import resolve
+from unmask.data.classes import alike, told_alike
 from unmask.data.recognise import read_rows
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table
@@ -140,6 +141,7 @@ def look_at_rows(
     counts, unknown, unseen = count_labels(parts)
     failures += [f"{one.name}: {one.count:,} rows, such as {one.examples[0]}" for one in troubles if one.is_failure]
     failures += unknown
+    failures += [told_alike(names) for names in alike(name for name, count in counts.items() if count[parts[0].name])]
     failures += [one.told() for one in overlaps if one.inside != one.name and one.share > max_overlap]
     return DataView(
         task=task,

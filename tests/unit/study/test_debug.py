@@ -173,3 +173,12 @@ def test_a_test_file_needs_no_labels(tmp_path: Path) -> None:
 def test_what_the_task_cannot_learn_from_is_a_failure(tmp_path: Path) -> None:
     view = look_at_rows({"train": write(tmp_path / "train.tsv", ["a\tx", "b\tx"])})
     assert "same label" in view.failures[0]
+
+
+def test_labels_that_differ_by_blanks_alone_are_shown_in_quotes_and_fail(tmp_path: Path) -> None:
+    view = look_at_rows({"train": write(tmp_path / "train.tsv", [*GOOD, "one more text\tpos ", "and one\tneg"])})
+    lines = list(to_lines(view))
+    assert any("3 classes: neg, pos, 'pos '" in line for line in lines)
+    assert any(line.startswith("  'pos '") for line in lines)
+    assert [line for line in lines if line.startswith("FAIL")] == [f"FAIL {view.failures[0]}"]
+    assert "'pos', 'pos '; write each in one way" in view.failures[0]
