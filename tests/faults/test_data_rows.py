@@ -76,7 +76,17 @@ def test_texts_that_look_like_nothing_are_texts(tmp_path: Path) -> None:
 def test_an_empty_cell(tmp_path: Path, row: tuple[str, str], column: str) -> None:
     error = error_of(write(tmp_path / "train.tsv", [*GOOD, row, row]))
     assert error.code == "empty-text"
-    assert f"column '{column}'" in str(error)
+    assert f"the {column} in column '{column}' is empty" in str(error)
+
+
+@pytest.mark.parametrize("is_dev", [False, True])
+def test_the_first_empty_cell_is_named_before_a_model_is_opened(tmp_path: Path, is_dev: bool) -> None:
+    bad = write(tmp_path / "bad.tsv", [*GOOD, ("", "pos"), ("a", ""), *GOOD, ("", "neg")])
+    good = write(tmp_path / "good.tsv", GOOD)
+    with pytest.raises(DataError) as caught:
+        read_job(good, dev=bad) if is_dev else read_job(bad, model=tmp_path / "no model")
+    assert caught.value.details["place"] == f"{bad}:10"
+    assert "--data.skip-bad" in str(caught.value)
 
 
 @pytest.mark.parametrize(

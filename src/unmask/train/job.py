@@ -14,7 +14,7 @@ from unmask.config import Settings, resolve
 from unmask.data.infer import split_off
 from unmask.data.recognise import find_splits, read_rows
 from unmask.data.rejects import Rejects
-from unmask.data.rows import Form, Table
+from unmask.data.rows import Form, Reject, Table
 from unmask.errors import DataError, UsageError
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
@@ -106,6 +106,8 @@ def read_job(
     if asked.regularize.r_drop:
         kind.require_probabilities()
     job = _understood(Job(kind, None, RANDOM, table, None, Settings(), {}), asked)
+    if rejects is None:
+        _filled_rows(job, table, _refuse)
     folder = _folder(model, job, asked)
     start = load_model(folder, head=kind.head_name) if folder is not None else None
     lr = _usual_lr(start) * (LORA_LR_FACTOR if asked.lora.rank else 1)
@@ -123,7 +125,7 @@ def read_job(
     job = replace(job, start=start, origin=storage.told_name(folder) if folder is not None else RANDOM, inputs=inputs)
     job = _understood(job, settings) if _kept(job) else job
     if rejects is not None:
-        job = _understood(replace(job, train=filled_rows(table, _filled(job), rejects)), settings)
+        job = _understood(replace(job, train=_filled_rows(job, table, rejects)), settings)
     if dev is not None:
         job = _with_dev(job, dev, asked.data, rejects)
     if rejects is not None:
@@ -189,10 +191,23 @@ def _filled(job: Job) -> list[str]:
     return [name for name in _columns(job) if name != empty]
 
 
+def _filled_rows(job: Job, table: Table, reject: Reject) -> Table:
+    label = getattr(job.options, "label_column", None) if hasattr(job.options, "labels") else None
+    return filled_rows(table, _filled(job), reject, label=label)
+
+
+def _refuse(error: DataError) -> None:
+    """End the run at a bad row."""
+    error.details["fix"] = f"{error.details['fix']}; to leave such rows out, and list them: --data.skip-bad"
+    raise error
+
+
 def _with_dev(job: Job, file: Path, asked: ColumnSettings, rejects: Rejects | None) -> Job:
     like, form = job.train.columns, job.train.form
     columns, tags = _columns(job) or None, asked.label_column or job.train.tag_column
     dev = read_rows(file, columns, form, names=asked.names, like=like, reject=rejects, tags=tags)
+    if rejects is None:
+        _filled_rows(job, dev, _refuse)
     return replace(job, dev=dev)
 
 
