@@ -12,7 +12,7 @@ from tests import tiny
 from unmask.cli import main
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table, read_table
-from unmask.errors import DataError
+from unmask.errors import DataError, UsageError
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
 from unmask.tasks.sound import checker, filled_rows, sound_rows
@@ -50,6 +50,19 @@ def test_a_label_that_only_dev_has(tmp_path: Path) -> None:
     error = error_of(write(tmp_path / "train.tsv", GOOD), dev)
     assert (error.code, error.details["place"]) == ("unknown-label", f"{dev}:3")
     assert "did you mean 'pos'?" in str(error)
+
+
+def test_an_input_longer_than_the_models_is_refused(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.tsv", GOOD)
+    most = tiny.config().max_length
+    model = tiny.saved(tiny.masked_lm(), tmp_path / "model")
+    with pytest.raises(UsageError, match=f"the model takes {most} tokens") as caught:
+        read_job(train, model=model, given=({"data": {"max_length": most + 1}},))
+    assert (caught.value.code, caught.value.details["value"]) == ("max-length", most + 1)
+    with pytest.raises(UsageError, match="the model takes 64 tokens") as caught:
+        read_job(train, given=({"options": {"max_length": 65}, "model": {"max_length": 64}},))
+    assert "--model.max-length 65" in str(caught.value)
+    read_job(train, model=model, given=({"data": {"max_length": most}},))
 
 
 @pytest.mark.parametrize("label", ["7", "-1", "0.5", "true", "01"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from unmask.cli import main
 from unmask.cli.data import debug_data
 from unmask.errors import UsageError
@@ -37,6 +38,14 @@ def test_flags_of_training_are_refused(tmp_path: Path, flag: str, capsys: pytest
 def test_a_length_in_tokens_needs_a_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="counted in words"):
         debug_data(tmp_path / "rows.tsv", data=ColumnSettings(max_length=64))
+
+
+def test_a_length_above_the_models_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.tsv"
+    file.write_text("text\tlabel\n" + "".join(f"a text {at}\t{'yn'[at % 2]}\n" for at in range(9)))
+    model = tiny.saved(tiny.masked_lm(), tmp_path / "model")
+    with pytest.raises(UsageError, match=f"takes {tiny.config().max_length} tokens"):
+        debug_data(file, model=model, data=ColumnSettings(max_length=100_000))
 
 
 def test_the_column_of_tags_is_the_one_that_is_named_or_that_of_the_first_file(

@@ -41,7 +41,7 @@ def debug_data(
         raise UsageError("no-file", "no file is given", remedy="unmask debug data FILE")
     _refuse_unused(data, has_model=model is not None)
     start = heavy("unmask.checkpoint:load_model")(model) if model else None
-    limit = min(data.max_length or start.config.max_length, start.config.max_length) if start else None
+    limit = _limit(data, start.config.max_length) if start else None
     view = heavy("unmask.study.rows:look_at_rows")(
         _named(files, dev, test),
         task=task,
@@ -82,6 +82,19 @@ def _refuse_unused(data: ColumnSettings, *, has_model: bool) -> None:
             value=data.max_length,
             remedy="give --model FOLDER too",
         )
+
+
+def _limit(data: ColumnSettings, most: int) -> int:
+    """Longest input: what is asked for, or the most that the model takes."""
+    if data.max_length is not None and data.max_length > most:
+        raise UsageError(
+            "max-length",
+            f"the model takes {most} tokens",
+            place="data.max_length",
+            value=data.max_length,
+            remedy="leave it out or give less",
+        )
+    return data.max_length or most
 
 
 def _named(files: tuple[Path, ...], dev: Path | None, test: Path | None) -> dict[str, Path]:

@@ -124,6 +124,7 @@ def read_job(
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     job = replace(job, start=start, origin=storage.told_name(folder) if folder is not None else RANDOM, inputs=inputs)
     job = _understood(job, settings) if _kept(job) else job
+    _check_length(job, settings)
     if rejects is not None:
         job = _understood(replace(job, train=_filled_rows(job, table, rejects)), settings)
     if dev is not None:
@@ -166,6 +167,21 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
     told = [f"{name} {value}" for name, value in kept.items() if getattr(chosen, name) == value]
     notes = [f"as in {job.origin}: {', '.join(told)}"] if told else []
     return replace(job, options=chosen, notes=[*understood.notes, *notes])
+
+
+def _check_length(job: Job, settings: FinetuneSettings) -> None:
+    """Refuse inputs that are longer than the model's."""
+    asked = getattr(job.options, "max_length", None)
+    most = settings.model.max_length if job.start is None else job.start.config.max_length
+    if asked is not None and asked > most:
+        raise UsageError(
+            "max-length",
+            f"the model takes {most} tokens",
+            place="data.max_length",
+            value=asked,
+            remedy="leave it out or give less; longer texts are read in overlapping windows"
+            + (f"; or shape a longer model: --model.max-length {asked}" if job.start is None else ""),
+        )
 
 
 def _kept(job: Job) -> dict[str, Any]:
