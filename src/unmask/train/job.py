@@ -59,6 +59,12 @@ class Job:
     last_epoch: int | None = None
     estimate: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def places(self) -> dict[str, object]:
+        """File or folder of each input that has a fingerprint."""
+        dev = {} if self.dev is None else {"dev": self.dev.path}
+        return {"file": self.train.path, "model": f"the model ({self.origin})", **dev}
+
     def strata(self, table: Table) -> list[str]:
         """Stratum of each row of a table."""
         return [self.kind.stratum(row, self.options) for row in table.rows]
