@@ -7,7 +7,7 @@ import numpy as np
 
 from unmask.config import Settings
 from unmask.data.rejects import Rejects
-from unmask.data.spans import STRAY, drawn, faults, units
+from unmask.data.spans import STRAY, UnitRule, drawn, faults, units
 from unmask.study.row_parts import SHOWN, Part, Trouble, excerpt, place_of
 from unmask.tasks.base import Task
 from unmask.tasks.sound import checker, sound_rows
@@ -80,7 +80,8 @@ def misfits(parts: Sequence[Part], options: Settings | None = None) -> Iterator[
         parts: the files.
         options: settings that the task understood; its `span_policy` decides whether training would refuse a span.
     """
-    rule, policy = getattr(options, "units", "runs"), getattr(options, "span_policy", None)
+    rule: UnitRule = getattr(options, "units", "runs")
+    policy = getattr(options, "span_policy", None)
     found: dict[str, list[str]] = {}
     refused = set()
     for part in parts:

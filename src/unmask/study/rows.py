@@ -107,7 +107,7 @@ def look_at_rows(
     *,
     task: str | None = None,
     asked: ColumnSettings | None = None,
-    given: Mapping[str, Any] | None = None,
+    given: dict[str, Any] | None = None,
     measure: Measure | None = None,
     max_overlap: float = MAX_OVERLAP,
 ) -> DataView:
