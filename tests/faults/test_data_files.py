@@ -216,7 +216,7 @@ def test_ragged_row_is_shown(tmp_path: Path) -> None:
         ("a.csv", b"PAR1\0", "binary"),
         ("a.csv", b"text,label\ncaf\xe9,1\n", "wrong-encoding"),
         ("a.parquet", b"text,label\na,1\n", "bad-parquet"),
-        ("a.xlsx", b"PK\x03\x04", "unknown-format"),
+        ("a.xlsx", b"PK\x03\x04", "binary"),
         ("a", b"text", "unknown-format"),
     ],
 )

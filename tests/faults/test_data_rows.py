@@ -12,7 +12,7 @@ from tests import tiny
 from unmask.cli import main
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table, read_table
-from unmask.errors import DataError
+from unmask.errors import DataError, UsageError
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
 from unmask.tasks.sound import checker, filled_rows, sound_rows
@@ -52,6 +52,19 @@ def test_a_label_that_only_dev_has(tmp_path: Path) -> None:
     assert "did you mean 'pos'?" in str(error)
 
 
+def test_an_input_longer_than_the_models_is_refused(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.tsv", GOOD)
+    most = tiny.config().max_length
+    model = tiny.saved(tiny.masked_lm(), tmp_path / "model")
+    with pytest.raises(UsageError, match=f"the model takes {most} tokens") as caught:
+        read_job(train, model=model, given=({"data": {"max_length": most + 1}},))
+    assert (caught.value.code, caught.value.details["value"]) == ("max-length", most + 1)
+    with pytest.raises(UsageError, match="the model takes 64 tokens") as caught:
+        read_job(train, given=({"options": {"max_length": 65}, "model": {"max_length": 64}},))
+    assert "--model.max-length 65" in str(caught.value)
+    read_job(train, model=model, given=({"data": {"max_length": most}},))
+
+
 @pytest.mark.parametrize("label", ["7", "-1", "0.5", "true", "01"])
 def test_a_number_that_is_no_class(tmp_path: Path, label: str) -> None:
     rows = [(text, str(at % 2)) for at, (text, _) in enumerate(GOOD)]
@@ -76,7 +89,17 @@ def test_texts_that_look_like_nothing_are_texts(tmp_path: Path) -> None:
 def test_an_empty_cell(tmp_path: Path, row: tuple[str, str], column: str) -> None:
     error = error_of(write(tmp_path / "train.tsv", [*GOOD, row, row]))
     assert error.code == "empty-text"
-    assert f"column '{column}'" in str(error)
+    assert f"the {column} in column '{column}' is empty" in str(error)
+
+
+@pytest.mark.parametrize("is_dev", [False, True])
+def test_the_first_empty_cell_is_named_before_a_model_is_opened(tmp_path: Path, is_dev: bool) -> None:
+    bad = write(tmp_path / "bad.tsv", [*GOOD, ("", "pos"), ("a", ""), *GOOD, ("", "neg")])
+    good = write(tmp_path / "good.tsv", GOOD)
+    with pytest.raises(DataError) as caught:
+        read_job(good, dev=bad) if is_dev else read_job(bad, model=tmp_path / "no model")
+    assert caught.value.details["place"] == f"{bad}:10"
+    assert "--data.skip-bad" in str(caught.value)
 
 
 @pytest.mark.parametrize(

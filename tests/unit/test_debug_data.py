@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from unmask.cli import main
 from unmask.cli.data import debug_data
-from unmask.errors import UsageError
+from unmask.errors import DataError, UsageError
 from unmask.train.settings import ColumnSettings
 
 
@@ -34,9 +35,44 @@ def test_flags_of_training_are_refused(tmp_path: Path, flag: str, capsys: pytest
     assert flag[7:].partition("=")[0].replace("-", "_") + " is for training" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "remedy"),
+    [
+        ("text\tlabel\na\tx\nb\tx\n", None, "mend the rows"),
+        ("text\tlabel\na\tx\nb\ty\n\tx\n", None, "mend the rows"),
+        (
+            "text\tlabel\na b\tx\nc d\ty\n",
+            "text\na b\n",
+            "mend the rows; --allow-overlap accepts rows that are in two files",
+        ),
+        (
+            '{"text": "Ada sings", "spans": [{"start": 0, "end": 2, "label": "PER"}]}\n',
+            None,
+            "mend the rows; --options.span_policy contract, expand or drop says what becomes of such spans",
+        ),
+    ],
+)
+def test_the_remedy_fits_the_failures(tmp_path: Path, train: str, test: str | None, remedy: str) -> None:
+    files = {"train": train, "test": test}
+    paths = {name: tmp_path / f"{name}.{'jsonl' if train[0] == '{' else 'tsv'}" for name in files}
+    for name, text in files.items():
+        paths[name].write_text(text or "")
+    with pytest.raises(DataError) as caught:
+        debug_data(paths["train"], test=paths["test"] if test else None)
+    assert caught.value.details["fix"] == remedy
+
+
 def test_a_length_in_tokens_needs_a_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="counted in words"):
         debug_data(tmp_path / "rows.tsv", data=ColumnSettings(max_length=64))
+
+
+def test_a_length_above_the_models_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.tsv"
+    file.write_text("text\tlabel\n" + "".join(f"a text {at}\t{'yn'[at % 2]}\n" for at in range(9)))
+    model = tiny.saved(tiny.masked_lm(), tmp_path / "model")
+    with pytest.raises(UsageError, match=f"takes {tiny.config().max_length} tokens"):
+        debug_data(file, model=model, data=ColumnSettings(max_length=100_000))
 
 
 def test_the_column_of_tags_is_the_one_that_is_named_or_that_of_the_first_file(

@@ -45,6 +45,10 @@ _STS = Layout(
     is_open=True,
 )
 LAYOUTS = (_COLA, _STS)
+_NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
+# What Excel writes and reads as the first line of a file whose delimiter is not that of its locale.
+_DELIMITER_LINE = re.compile(r"sep=([^\r\n])[\r\n]*", re.IGNORECASE)
+_LOOKED_AT = 100  # lines in which the delimiter is looked for
 # A label before the text: a number, fastText's `__label__x`, or TREC's `ABBR:exp`.
 _LABEL_TEXT = re.compile(r"(?:-?\d{1,3}|__label__\S+|[A-Z]+:[a-z]+) +\S")
 
@@ -112,17 +116,20 @@ def header_hint(columns: Sequence[str]) -> str | None:
 def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None, like: Sequence[str]) -> Cells:
     """Rows whose first line may be a header: it is one unless names are given or it looks like the other rows."""
     found = list(rows)
+    notes = _drop_blank_end(path, found)
     if not found:
         raise DataError("empty-file", "the file is empty", place=path, expected="a header and rows")
     line, first = found[0]
     if isinstance(first, DataError):
         raise first
+    if names:
+        _refuse_header(f"{path}:{line}", first, found[1:], names)
     reason = "names are given" if names else _row_reason(first, found[1:])
     if reason:
         numbers = [str(number) for number in range(1, len(first) + 1)]
         chosen = tuple(names or (like if len(like) == len(first) else numbers))
         note = f"{path.name} has no header ({reason}); its columns are {', '.join(chosen)}"
-        return Cells(chosen, _checked(path, chosen, found), (note,), has_header=False)
+        return Cells(chosen, _checked(path, chosen, found), (note, *notes), has_header=False)
     if len(set(first)) < len(first):
         twice = next(name for name in first if first.count(name) > 1)
         raise DataError(
@@ -132,7 +139,35 @@ def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None, like
             value=", ".join(first)[:200],
             remedy="give each column its own name in the first line",
         )
-    return Cells(tuple(first), _checked(path, first, found[1:]))
+    return Cells(tuple(first), _checked(path, first, found[1:]), notes)
+
+
+def _drop_blank_end(path: Path, rows: list[Placed]) -> tuple[str, ...]:
+    """Take the last rows off that have several cells and nothing in any, as spreadsheets write them; gives the note."""
+    last = len(rows)
+    while rows and isinstance(cells := rows[-1][1], list) and len(cells) > 1 and not any(map(str.strip, cells)):
+        rows.pop()
+    lost = last - len(rows)
+    return (f"{path.name}: {lost} rows at its end have nothing in any cell and are left out",) if lost else ()
+
+
+def _refuse_header(place: str, first: list[str], rest: Sequence[Placed], names: Sequence[str]) -> None:
+    """Refuse names that are given for a file whose first line holds the usual ones, or these, and no row looks so."""
+    if header_hint(first) or any(_NUMBER.fullmatch(cell) or cell.count(" ") > 2 for cell in first):
+        return
+    for at, (cell, name) in enumerate(zip(first, names, strict=False)):
+        values = {row[at].strip() for _, row in rest if isinstance(row, list) and len(row) > at}
+        if cell.strip().lower() in (*KNOWN_NAMES, name.lower()) and values and cell.strip() not in values:
+            raise DataError(
+                "named-header",
+                f"names of columns are given, as for a file without a header, but '{cell.strip()}' in the first line "
+                "looks like one",
+                place=place,
+                value=", ".join(first)[:200],
+                expected="a row, if names of all columns are given",
+                remedy="leave --columns (--data.columns) out, and name columns of the header by --text-column and "
+                "--label-column; or take the line out",
+            )
 
 
 def _row_reason(first: list[str], rest: Sequence[Placed]) -> str | None:
@@ -184,16 +219,14 @@ def _labelled(path: Path) -> Cells:
 
 def _csv_rows(path: Path) -> Iterator[Placed]:
     lines = read_lines(path, keep_ends=True)
-    head = []
-    for line in lines:
-        head.append(line)
-        if line.strip("\r\n"):
-            break
+    head = list(itertools.islice(lines, _LOOKED_AT))
     csv.field_size_limit(MAX_LINE_BYTES)
-    delimiter = _delimiter("".join(head))
-    reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True)
+    named = _DELIMITER_LINE.fullmatch(head[0]) if head else None
+    delimiter = named[1] if named else _delimiter(head)
+    passed = 1 if named else 0
+    reader = csv.reader(itertools.chain(head[passed:], lines), delimiter=delimiter, strict=True)
     while True:
-        start = reader.line_num + 1
+        start = passed + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -216,10 +249,22 @@ def _bad_csv(path: Path, line: int, error: str) -> DataError:
     )
 
 
-def _delimiter(header: str) -> str:
-    """The one of comma, semicolon and tab that occurs most often outside quotes; comma if none does."""
-    bare = re.sub(r'"[^"]*"', "", header)
+def _delimiter(head: Sequence[str]) -> str:
+    """The one of comma, semicolon and tab that occurs most often in the first line outside quotes; comma if none does.
+
+    A bar parts cells only where the header has bars and none of these, so that it never cuts labels such as `a|b`.
+    """
+    bare = re.sub(r'"[^"]*"', "", next((line for line in head if line.strip("\r\n")), ""))
+    if "|" in bare and not any(mark in bare for mark in ",;\t") and _is_barred(head):
+        return "|"
     return max(",;\t", key=lambda mark: (bare.count(mark), mark == ","))
+
+
+def _is_barred(head: Sequence[str]) -> bool:
+    """Whether bars part names of columns, and most of the first rows have as many cells as there are names."""
+    first, *rows = [row for row in csv.reader(head, delimiter="|") if row]
+    are_names = all(name.strip() for name in first) and header_hint(first) is None
+    return are_names and 2 * sum(len(row) == len(first) for row in rows) >= len(rows)
 
 
 def _tab_rows(path: Path) -> Iterator[Placed]:

@@ -39,7 +39,8 @@ _FORMS = (
 def looks_like_choices(path: Path, head: str) -> bool:
     """Whether a file with these first characters holds questions with choices."""
     if kind(path) == ".csv":
-        rows = [row for row in csv.reader(io.StringIO(head[: head.rfind("\n") + 1])) if row]
+        lines = head.replace("\r\n", "\n").replace("\r", "\n")  # as `read_lines`; csv refuses a lone \r
+        rows = [row for row in csv.reader(io.StringIO(lines[: lines.rfind("\n") + 1])) if row]
         return sum(_letter(row) is not None for row in rows) > _MOST * len(rows)
     is_json = kind(path) in (*JSON_LINES_SUFFIXES, ".txt") and head.lstrip().startswith(("{", "["))
     return is_json and _KEYS.search(head) is not None and '"qas"' not in head

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unmask.data.rows import Table
@@ -16,6 +16,8 @@ UNEVEN = 10
 VERY_UNEVEN = 1000
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _FEW_ROWS = 20
+_SEPARATORS = "|;,/"  # that labels of a cell may have between them
+_DECIMAL = re.compile(r"\s*[-+]?[0-9]+(,[0-9]+)?\s*")
 
 Cell = str | Sequence[str]
 
@@ -29,12 +31,14 @@ class Classes:
         counts: rows that have each.
         num_rows: rows of the file.
         is_multi_label: whether a row may have several of them, or none.
+        hints: what the labels may be meant for, if not for classes.
     """
 
     labels: tuple[str, ...]
     counts: tuple[int, ...]
     num_rows: int
     is_multi_label: bool
+    hints: tuple[str, ...] = ()
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -42,11 +46,11 @@ class Classes:
         return tuple(count / self.num_rows for count in self.counts)
 
     def advice(self) -> list[str]:
-        """What to know about rare classes, a line each; nothing where there are none."""
+        """What to know about odd labels and rare classes, a line each; nothing where there are none."""
         order = sorted(range(len(self.labels)), key=lambda index: self.counts[index])
         least, most = order[0], order[-1]
         ratio = self.counts[most] / self.counts[least]
-        lines = []
+        lines = [*self.hints]
         if ratio >= UNEVEN:
             lines.append(
                 f"uneven classes: '{self.labels[most]}' has {self.counts[most]:,} rows, '{self.labels[least]}' "
@@ -83,12 +87,16 @@ def find_classes(table: Table, column: str, *, multi_label: bool | None = None, 
         multi_label: whether a row may have several; by default if a cell is a list, or if joined cells share parts.
         separator: between the labels of a cell.
 
+    An empty cell is no class where a row has one label; `encode` refuses its row.
+
     Raises:
         DataError: there is one class only, or nearly as many as rows.
     """
     cells: list[Cell] = [row[column] for row in table.rows]
     if multi_label is None:
         multi_label = _are_joined(cells, separator)
+    if not multi_label:
+        cells = [cell for cell in cells if not isinstance(cell, str) or cell.strip()]
     sets = [labels_in(cell, separator) if multi_label or not isinstance(cell, str) else [cell] for cell in cells]
     counts = Counter(name for names in sets for name in names)
     if len({tuple(sorted(names)) for names in sets}) < 2:
@@ -99,17 +107,40 @@ def find_classes(table: Table, column: str, *, multi_label: bool | None = None, 
             value=", ".join(sorted(counts)),
             expected="at least two classes",
         )
+    hints = () if multi_label else tuple(_hints(set(counts), column, separator))
     if not multi_label and len(cells) > _FEW_ROWS and len(counts) > len(cells) / 2:
         raise DataError(
             "too-many-classes",
             f"the {len(cells)} rows have {len(counts)} different labels in column '{column}'",
             place=table.path,
             expected="classes with several rows each",
-            remedy="name another column: --data.label-column NAME",
+            remedy="; ".join(["name another column: --data.label-column NAME", *hints]),
         )
-    _say_alike(counts)
+    for names in alike(counts):
+        log.warning("%s", told_alike(names))
     labels = _sorted(counts)
-    return Classes(labels, tuple(counts[name] for name in labels), len(cells), multi_label)
+    return Classes(labels, tuple(counts[name] for name in labels), len(table.rows), multi_label, hints)
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of labels that differ only by spaces, case, or the way in which a number is written."""
+    groups: dict[object, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_key(name), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def told_alike(names: Sequence[str]) -> str:
+    """What is wrong with such a group, and what to do."""
+    return (
+        f"labels that differ only by spaces, case or zeros are different classes here: {', '.join(map(repr, names))}; "
+        "write each in one way"
+    )
+
+
+def quoted(name: str) -> str:
+    """A label as it is shown: in quotes where they alone show its blanks or commas, or that it is empty."""
+    return name if name.strip() == name != "" and "," not in name else f"'{name}'"
 
 
 def number_in(text: str) -> float | None:
@@ -144,12 +175,13 @@ def _key(name: str) -> object:
     return name.strip().casefold() if number is None else number
 
 
-def _say_alike(names: Iterable[str]) -> None:
-    seen: dict[object, str] = {}
-    for name in sorted(names):
-        other = seen.setdefault(_key(name), name)
-        if other != name:
-            log.warning(
-                "labels that differ only by spaces, case or zeros are different classes here: %r and %r", other, name
-            )
+def _hints(names: set[str], column: str, separator: str) -> Iterator[str]:
+    """What labels, each of them a class, may be meant for: numbers with a decimal comma, or several labels a row."""
+    if names and all(map(_DECIMAL.fullmatch, names)) and any("," in name for name in names):
+        yield f"labels in column '{column}' look like numbers with a decimal comma: write 1.5 for 1,5 to estimate them"
+        return
+    for mark in _SEPARATORS.replace(separator, ""):
+        parts = {part for name in names for part in labels_in(name, mark)}
+        if len(parts) < len(names) and _are_joined([*names], mark):
+            yield f"cells of column '{column}' look like several labels: --options.label_separator '{mark}' parts them"
             return

@@ -19,6 +19,7 @@ MARK = "#"
 MAX_COLUMNS = 10
 # With fewer documents than this, keeping each whole would leave no choice when a dev set is split off.
 MIN_DOCUMENTS = 10
+_SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
 PLACE = re.compile(r"(\d+) of (\d+)")
 """Where tags were found in a file, for others of the same number of columns."""
 _TAG_SHARE = 0.95
@@ -50,6 +51,8 @@ def looks_like_conll(path: Path, head: str) -> bool:
     """
     if kind(path) in (".csv", ".parquet") or head.lstrip()[:1] in ("{", "["):
         return False
+    if kind(path) in _SUFFIXES:  # a bad line in it is to be named, not to make it another format
+        return True
     lines = head.split("\n")[: -1 if len(head) > 1000 else None]
     sentences, width = _cut(enumerate(lines, 1))
     cells = [cells for one in sentences for cells in one.cells]

@@ -194,10 +194,11 @@ def read_head(path: Path, size: int = 8192) -> str:
     """The first characters of a file, decompressed; what is not UTF-8 is replaced, because they are only looked at.
 
     Raises:
-        DataError: it cannot be opened, or is a damaged archive.
+        DataError: it cannot be opened, is a damaged archive, or is binary or UTF-16, of which nothing can be told.
     """
     with _opened(Path(path)) as (stream, raw):
         block = _read_block(stream, raw, Path(path), 1)
+    refuse_binary(Path(path), block)
     return block.removeprefix(_BOM)[: 4 * size].decode("utf-8", "replace")[:size]
 
 

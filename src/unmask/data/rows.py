@@ -69,7 +69,8 @@ def read_table(
 ) -> Table:
     """Read a table without changing a value.
 
-    CSV is read strictly, its delimiter (comma, semicolon or tab) found in the header; TSV has no quoting; numbers and
+    CSV is read strictly, its delimiter (comma, semicolon or tab; `|` where the header has none of these) found in the
+    header, or named by a first line such as Excel's `sep=;`; TSV has no quoting; numbers and
     truth values of JSON keep their literal text (`1.0`, `1e5`, `true`), those of Parquet get the usual one. Lines
     without any character are skipped. JSON is one object a line or one array of objects; it and Parquet may hold lists
     of texts. A first line that looks like the other lines is no header: the columns are then called 1, 2, 3, and so

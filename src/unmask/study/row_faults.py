@@ -1,12 +1,16 @@
-"""Rows that are odd by themselves: what cannot be read, empty, broken or very long texts, spans that do not fit."""
+"""Rows that are odd by themselves: unreadable, empty, broken or very long, with misfit spans, refused by the task."""
 
 import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from unmask.data.spans import drawn, faults, units
+from unmask.config import Settings
+from unmask.data.rejects import Rejects
+from unmask.data.spans import STRAY, UnitRule, drawn, faults, units
 from unmask.study.row_parts import SHOWN, Part, Trouble, excerpt, place_of
+from unmask.tasks.base import Task
+from unmask.tasks.sound import checker, sound_rows
 
 # UTF-8 that was read as Latin-1 or CP1252: e acute becomes A tilde and copyright, quotes become a circumflex and euro.
 _MOJIBAKE = re.compile(
@@ -28,6 +32,7 @@ FAULTS = {
 """Names of faults, and what a text has that has each; quotes say nothing about files that are no tables."""
 _LONG_TIMES, _LONG_LEAST = 20, 200
 _NO_CONSENSUS = "-"
+_TOLD = ("misfit-span", "unknown-label")  # by `misfits`, and with the labels
 _WORD = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+"
 )
@@ -68,21 +73,54 @@ def odd_rows(parts: Sequence[Part], lengths: Sequence[Sequence[int]]) -> Iterato
     )
 
 
-def misfits(parts: Sequence[Part]) -> Iterator[Trouble]:
-    """Spans that do not stand on words, drawn, and answers that do not stand in their texts."""
+def misfits(parts: Sequence[Part], options: Settings | None = None) -> Iterator[Trouble]:
+    """Spans that do not stand on words, drawn, and answers that do not stand in their texts.
+
+    Args:
+        parts: the files.
+        options: settings that the task understood; its `span_policy` decides whether training would refuse a span.
+    """
+    rule: UnitRule = getattr(options, "units", "runs")
+    policy = getattr(options, "span_policy", None)
     found: dict[str, list[str]] = {}
+    refused = set()
     for part in parts:
         for at, row in enumerate(part.table.rows):
             if part.table.form == "questions" and any(answer.start < 0 for answer in row["answers"]):
                 found.setdefault("an answer is nowhere in its text", []).append(excerpt(part, at))
             if part.table.form != "tagged":
                 continue
-            words = row["words"] if row["words"] is not None else units(row["text"])
+            words = row["words"] if row["words"] is not None else units(row["text"], rule)
             for span, reason in [*faults(row["text"], row["spans"], words), *row.get("doubts", ())]:
                 name = f"a span {re.sub(r'^overlaps with .*', 'overlaps with another', reason, flags=re.DOTALL)}"
                 found.setdefault(name, []).append(f"{place_of(part, at)}\n{drawn(row['text'], span)}")
+                if policy == "strict" or (policy is None and reason != STRAY):
+                    refused.add(name)
     for name, examples in found.items():
-        yield Trouble(name, len(examples), examples[:SHOWN])
+        yield Trouble(name, len(examples), examples[:SHOWN], is_failure=name in refused)
+
+
+def refused_rows(parts: Sequence[Part], kind: type[Task], options: Settings) -> Iterator[Trouble]:
+    """Rows to learn from or to choose by that the task itself refuses, for other reasons than are told elsewhere.
+
+    Args:
+        parts: the files; the first one is to be trained on.
+        kind: the task.
+        options: settings that it understood.
+    """
+    task = checker(kind, options, None, parts[0].table)
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        if part is not parts[0] and part.name != "dev":
+            continue
+        rejects, empty = Rejects(), set(part.empty)
+        sound_rows(task, part.table.part([at for at in range(len(part.texts)) if at not in empty]), rejects)
+        for error in rejects.errors:
+            place = str(error.details["place"]).removeprefix(f"{part.table.path.parent}/")
+            found.setdefault(error.code, []).append(f"{place}  {error.reason.splitlines()[0]}")
+    for code, told in found.items():
+        if code not in _TOLD:
+            yield Trouble(f"refused by the task [{code}]", len(told), told[:SHOWN], is_failure=True)
 
 
 def _told(name: str, rows: Sequence[tuple[Part, int, int]], *, is_failure: bool = False) -> Iterator[Trouble]:

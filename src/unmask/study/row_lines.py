@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from unmask.data.classes import quoted
 from unmask.study.rows import DataView
 from unmask.study.show import histogram
 
@@ -39,11 +40,11 @@ def _labels(view: DataView) -> Iterator[str]:
         return
     totals = {name: sum(counts[name] for counts in view.labels.values()) for name in view.files}
     names = [name for name, total in totals.items() if total]
-    width = min(40, max(len(label) for label in list(view.labels)[:_LABELS]) + 2)
+    width = min(40, max(len(quoted(label)) for label in list(view.labels)[:_LABELS]) + 2)
     yield f"{'labels':<{width}}" + "".join(f"{name:>{_WIDTH + 8}}" for name in names)
     for label, counts in list(view.labels.items())[:_LABELS]:
         cells = (f"{counts[name]:>{_WIDTH},} {counts[name] / totals[name]:>7.1%}" for name in names)
-        yield f"  {label[: width - 2]:<{width - 2}}" + "".join(cells)
+        yield f"  {quoted(label)[: width - 2]:<{width - 2}}" + "".join(cells)
     rest = list(view.labels.values())[_LABELS:]
     if rest:
         fewest = min(counts[names[0]] for counts in rest)

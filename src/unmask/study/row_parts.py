@@ -146,4 +146,6 @@ def _labels(row: Row, form: Form, options: Mapping[str, Any]) -> list[str]:
     if cell is None or len(options.get("labels") or ()) < 2:
         return []
     is_several = options.get("multi_label") or not isinstance(cell, str)
-    return labels_in(cell, options.get("label_separator", "|")) if is_several else [cell]
+    if is_several:
+        return labels_in(cell, options.get("label_separator", "|"))
+    return [cell] if cell.strip() else []

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from unmask.config import resolve
+from unmask.data.classes import alike, told_alike
 from unmask.data.recognise import read_rows
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.study.row_copies import find_overlaps
-from unmask.study.row_faults import misfits, num_words, odd_rows
+from unmask.study.row_faults import misfits, num_words, odd_rows, refused_rows
 from unmask.study.row_labels import count_labels
 from unmask.study.row_parts import Overlap, Trouble, part_of
 from unmask.tasks import find_task
@@ -106,6 +107,7 @@ def look_at_rows(
     *,
     task: str | None = None,
     asked: ColumnSettings | None = None,
+    given: dict[str, Any] | None = None,
     measure: Measure | None = None,
     max_overlap: float = MAX_OVERLAP,
 ) -> DataView:
@@ -115,6 +117,7 @@ def look_at_rows(
         files: by the names of the splits, the one to train on first.
         task: that they are for; by default what the first file looks like.
         asked: columns that the user named.
+        given: settings of the task.
         measure: of lengths; by default words.
         max_overlap: share of a file's rows that may be in another one.
 
@@ -129,17 +132,23 @@ def look_at_rows(
     kind = find_task(task)
     notes, failures, options = [], [], None
     try:
-        understood = kind.understand(first, named)
-        notes, options = understood.notes, resolve(kind.settings_class, understood.settings)
+        understood = kind.understand(first, {**(given or {}), **named})
+        notes, options = understood.notes, resolve(kind.settings_class, understood.settings, given or {})
     except DataError as error:
         failures.append(f"{error.reason} [{error.code}]")
     parts = [part_of(name, table, rejects[name], kind, options) for name, table in tables.items()]
     lengths = [measure.lengths(part.texts) for part in parts]
-    troubles = [*odd_rows(parts, lengths), *misfits(parts)]
+    troubles = [*odd_rows(parts, lengths), *misfits(parts, options)]
+    troubles += [] if options is None else refused_rows(parts, kind, options)
     overlaps = find_overlaps(parts)
     counts, unknown, unseen = count_labels(parts)
-    failures += [f"{one.name}: {one.count:,} rows, such as {one.examples[0]}" for one in troubles if one.is_failure]
+    failures += [
+        f"{one.name}: {one.count:,} rows, such as {one.examples[0].splitlines()[0]}"
+        for one in troubles
+        if one.is_failure
+    ]
     failures += unknown
+    failures += [told_alike(names) for names in alike(name for name, count in counts.items() if count[parts[0].name])]
     failures += [one.told() for one in overlaps if one.inside != one.name and one.share > max_overlap]
     return DataView(
         task=task,

@@ -92,7 +92,7 @@ class OneLabel:
         Raises:
             DataError: a label is missing, or none of the classes; all such labels are counted.
         """
-        found = [text_of(row, self.column, place(at)) for at, row in enumerate(rows)]
+        found = [text_of(row, self.column, place(at), what="label") for at, row in enumerate(rows)]
         refuse_unknown([[name] for name in found], self.labels, self.column, place)
         index = {name: at for at, name in enumerate(self.labels)}
         return np.array([index[name] for name in found], dtype=np.int64)

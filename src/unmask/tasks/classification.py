@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
-from unmask.data.classes import SEPARATOR, Classes, find_classes, labels_in
+from unmask.data.classes import SEPARATOR, Classes, find_classes, labels_in, quoted
 from unmask.data.infer import infer_columns
 from unmask.data.rows import Table
 from unmask.metrics.calibration import fit_temperature
@@ -196,6 +196,6 @@ def _is_true(value: object) -> bool | None:
 def _summary(texts: Sequence[str | None], label: str, classes: Classes) -> str:
     named = " + ".join(name for name in texts if name is not None)
     more = len(classes.labels) - _SHOWN
-    names = ", ".join(classes.labels[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    names = ", ".join(map(quoted, classes.labels[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
     kind = f", {sum(classes.shares):.2f} a row" if classes.is_multi_label else ""
     return f"text: {named} | label: {label} | {len(classes.labels)} classes{kind}: {names}"

@@ -96,7 +96,7 @@ def number_of(row: Row, column: str, where: object) -> float:
     Raises:
         DataError: there is no such column, or no finite number in it.
     """
-    text = text_of(row, column, where)
+    text = text_of(row, column, where, what="label")
     number = number_in(text)
     if number is None or not np.isfinite(number):
         raise DataError(

@@ -84,8 +84,14 @@ def cell_of(row: Row, column: str, where: object) -> Any:
     return row[column]
 
 
-def text_of(row: Row, column: str, where: object) -> str:
+def text_of(row: Row, column: str, where: object, *, what: str = "text") -> str:
     """The text in a column of a row.
+
+    Args:
+        row: of any form.
+        column: that holds it.
+        where: place of the row, for errors.
+        what: it is, for errors, such as `label`.
 
     Raises:
         DataError: there is no such column, it holds a list, or nothing but white space.
@@ -101,7 +107,7 @@ def text_of(row: Row, column: str, where: object) -> str:
         )
     if not text.strip():
         raise DataError(
-            "empty-text", f"the text in column '{column}' is empty", place=where, remedy="fill it or remove the row"
+            "empty-text", f"the {what} in column '{column}' is empty", place=where, remedy="fill it or remove the row"
         )
     return text
 

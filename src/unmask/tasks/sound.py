@@ -16,14 +16,14 @@ _SAMPLE = 100
 _VOCAB_SIZE = 512
 
 
-def filled_rows(table: Table, columns: Sequence[str], reject: Reject) -> Table:
-    """Rows with something in each of the columns; `reject` is told of the others."""
+def filled_rows(table: Table, columns: Sequence[str], reject: Reject, *, label: str | None = None) -> Table:
+    """Rows with something in each of the columns; `reject` is told of the others; `label` is that of the label."""
     kept = []
     for index, row in enumerate(table.rows):
         try:
             for column in columns:
-                if isinstance(row[column], str):
-                    text_of(row, column, table.place(index))
+                if isinstance(row.get(column), str):
+                    text_of(row, column, table.place(index), what="label" if column == label else "text")
         except DataError as error:
             reject(error)
         else:

@@ -118,7 +118,7 @@ def run_job(job: Job, settings: FinetuneSettings, output: Path) -> FinetuneResul
 
 def run_epochs(job: Job, settings: FinetuneSettings, output: Path) -> Generator[Epoch, None, None]:
     """The same as a generator: it yields after each evaluation, and who stops asking leaves a run that can go on."""
-    with Run.open(output, settings, job.inputs, keep=_KEEP) as run:
+    with Run.open(output, settings, job.inputs, keep=_KEEP, places=job.places) as run:
         if run.is_finished:
             log.info("this run is finished: %s", run.model)
         else:

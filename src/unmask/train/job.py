@@ -14,7 +14,7 @@ from unmask.config import Settings, resolve
 from unmask.data.infer import split_off
 from unmask.data.recognise import find_splits, read_rows
 from unmask.data.rejects import Rejects
-from unmask.data.rows import Form, Table
+from unmask.data.rows import Form, Reject, Table
 from unmask.errors import DataError, UsageError
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
@@ -69,6 +69,12 @@ class Job:
             told["best epoch by"] = f"{held}, {len(self.dev.rows):,} rows"
         return told
 
+    @property
+    def places(self) -> dict[str, object]:
+        """File or folder of each input that has a fingerprint."""
+        dev = {} if self.dev is None else {"dev": self.dev.path}
+        return {"file": self.train.path, "model": f"the model ({self.origin})", **dev}
+
     def strata(self, table: Table) -> list[str]:
         """Stratum of each row of a table."""
         return [self.kind.stratum(row, self.options) for row in table.rows]
@@ -116,6 +122,8 @@ def read_job(
     if asked.regularize.r_drop:
         kind.require_probabilities()
     job = _understood(Job(kind, None, RANDOM, table, None, Settings(), {}), asked)
+    if rejects is None:
+        _filled_rows(job, table, _refuse)
     folder = _folder(model, job, asked)
     start = load_model(folder, head=kind.head_name) if folder is not None else None
     lr = _usual_lr(start) * (LORA_LR_FACTOR if asked.lora.rank else 1)
@@ -132,8 +140,9 @@ def read_job(
     inputs |= {"dev": storage.digest(dev)} if dev else {}
     job = replace(job, start=start, origin=storage.told_name(folder) if folder is not None else RANDOM, inputs=inputs)
     job = _understood(job, settings) if _kept(job) else job
+    _check_length(job, settings)
     if rejects is not None:
-        job = _understood(replace(job, train=filled_rows(table, _filled(job), rejects)), settings)
+        job = _understood(replace(job, train=_filled_rows(job, table, rejects)), settings)
     if dev is not None:
         job = _with_dev(job, dev, asked.data, rejects)
     if rejects is not None:
@@ -176,6 +185,21 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
     return replace(job, options=chosen, notes=[*understood.notes, *notes])
 
 
+def _check_length(job: Job, settings: FinetuneSettings) -> None:
+    """Refuse inputs that are longer than the model's."""
+    asked = getattr(job.options, "max_length", None)
+    most = settings.model.max_length if job.start is None else job.start.config.max_length
+    if asked is not None and asked > most:
+        raise UsageError(
+            "max-length",
+            f"the model takes {most} tokens",
+            place="data.max_length",
+            value=asked,
+            remedy="leave it out or give less; longer texts are read in overlapping windows"
+            + (f"; or shape a longer model: --model.max-length {asked}" if job.start is None else ""),
+        )
+
+
 def _kept(job: Job) -> dict[str, Any]:
     """Settings of the model to start from that go on holding: those of its own task, where they are no default."""
     kind, task = job.kind, job.start.meta.get("task", {}) if job.start is not None else {}
@@ -199,10 +223,23 @@ def _filled(job: Job) -> list[str]:
     return [name for name in _columns(job) if name != empty]
 
 
+def _filled_rows(job: Job, table: Table, reject: Reject) -> Table:
+    label = getattr(job.options, "label_column", None) if hasattr(job.options, "labels") else None
+    return filled_rows(table, _filled(job), reject, label=label)
+
+
+def _refuse(error: DataError) -> None:
+    """End the run at a bad row."""
+    error.details["fix"] = f"{error.details['fix']}; to leave such rows out, and list them: --data.skip-bad"
+    raise error
+
+
 def _with_dev(job: Job, file: Path, asked: ColumnSettings, rejects: Rejects | None) -> Job:
     like, form = job.train.columns, job.train.form
     columns, tags = _columns(job) or None, asked.label_column or job.train.tag_column
     dev = read_rows(file, columns, form, names=asked.names, like=like, reject=rejects, tags=tags)
+    if rejects is None:
+        _filled_rows(job, dev, _refuse)
     return replace(job, dev=dev)
 
 

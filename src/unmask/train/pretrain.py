@@ -88,6 +88,7 @@ def pretrain(
             every=settings.save_every,
             is_async=settings.machine.async_save,
             ranks=group,
+            places={"corpus": ", ".join(str(corpus.folder) for corpus in opened), "model": model},
         ) as run:
             if not run.is_finished:
                 _Pretraining(run, opened, task, settings, sources, group, known_places(model)).train()

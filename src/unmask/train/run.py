@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Run:
         self.ranks = ranks
         self._events = folder / "events.jsonl"
 
-    def _take(self, settings: Settings, inputs: dict[str, str]) -> None:
+    def _take(self, settings: Settings, inputs: dict[str, str], places: Mapping[str, object]) -> None:
         """Make the folder this run's own, or find that it is already."""
         folder = self.folder
         config, fingerprints = folder / "config.toml", folder / "inputs.json"
@@ -54,7 +54,7 @@ class Run:
             stored = _completed(settings, tomllib.loads(config.read_text("utf-8")))
             stored |= {"inputs": storage.read_json(fingerprints)}
             if self._events.is_file() or any((folder / "checkpoints").glob("*")):  # else nothing has begun
-                _refuse_other(folder, stored, wanted)
+                _refuse_other(folder, stored, wanted, places)
             _end_torn_line(self._events)
         elif any(path.name != ".lock" for path in folder.iterdir()):
             raise UsageError(
@@ -78,6 +78,7 @@ class Run:
         every: int = 0,
         is_async: bool = False,
         ranks: Ranks = ALONE,
+        places: Mapping[str, object] | None = None,
     ) -> Iterator["Run"]:
         """Create a run's folder or open an unfinished one, and hold it against other processes.
 
@@ -89,6 +90,7 @@ class Run:
             every: steps between regular checkpoints.
             is_async: write checkpoints while training goes on.
             ranks: of a distributed run; the first one writes the folder.
+            places: file or folder of each input, for the error when it has changed.
 
         Raises:
             UsageError: another process holds it, it belongs to other settings or inputs, or it is no run.
@@ -99,7 +101,7 @@ class Run:
             saved = Checkpoints(folder / "checkpoints", keep=keep, every=every, is_async=is_async, ranks=ranks)
             run = cls(folder, saved, ranks)
             if ranks.is_main:
-                run._take(settings, inputs)
+                run._take(settings, inputs, places or {})
             ranks.barrier()
             try:
                 yield run
@@ -264,22 +266,26 @@ def _completed(settings: Settings, stored: dict[str, Any]) -> dict[str, Any]:
         return stored
 
 
-def _refuse_other(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _refuse_other(path: Path, stored: dict[str, Any], wanted: dict[str, Any], places: Mapping[str, object]) -> None:
     before, now = (
         _flat({name: value for name, value in values.items() if name not in _FREE})
         for values in (stored, json.loads(json.dumps(wanted)))
     )
-    changed = [
-        f"{name} {before.get(name, 'unset')!r} -> {now.get(name, 'unset')!r}"
+    names = {f"inputs.{name}": place for name, place in places.items()}
+    changed = {
+        name: f"{names[name]} has changed since, or is another one ({name})"
+        if name in names and name in before
+        else f"{name} {before.get(name, 'unset')!r} -> {now.get(name, 'unset')!r}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
-    ]
+    }
     if changed:
+        same = "data as they were" if all(name in names for name in changed) else "the same settings"
         raise UsageError(
             "other-run",
-            f"the folder belongs to a run with other settings or data: {'; '.join(changed[:8])}",
+            f"the folder belongs to a run with other settings or data: {'; '.join([*changed.values()][:8])}",
             place=path,
-            remedy="use the same settings to go on with it, or another --output",
+            remedy=f"use {same} to go on with it, or another --output",
             saved="the run in the folder is untouched",
         )
 

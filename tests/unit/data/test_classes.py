@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.data.classes import Classes, find_classes, labels_in, nearest, number_in
+from unmask.data.classes import Classes, find_classes, labels_in, nearest, number_in, quoted
 from unmask.data.rows import Table
 from unmask.errors import DataError
 
@@ -34,6 +34,43 @@ def test_labels_that_are_nearly_the_same_are_told(one: str, other: str, caplog: 
     assert "differ only by spaces, case or zeros" in caplog.text
     assert repr(one) in caplog.text
     assert repr(other) in caplog.text
+
+
+def test_all_groups_of_such_labels_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    found("x", " x", "x ", "y", "Y")
+    assert "' x', 'x', 'x '; write each in one way" in caplog.text
+    assert "'Y', 'y'" in caplog.text
+
+
+def test_an_empty_cell_is_no_class() -> None:
+    assert found("x", "", "y", " ").labels == ("x", "y")
+    assert found("x", "", "y", " ").shares == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        (("a; b", "b; c", "c; a", "a; b; c"), "--options.label_separator ';' parts them"),
+        (("a, b", "b", "a"), "--options.label_separator ',' parts them"),
+        (("1,5", "2,0", "2"), "look like numbers with a decimal comma"),
+        (("York, NY", "Troy, NY", "Rome"), None),
+        (("n/a", "yes", "no"), None),
+        (("1,5", "two"), None),
+    ],
+)
+def test_labels_that_may_be_no_classes_are_told(cells: tuple[str, ...], hint: str | None) -> None:
+    told = found(*cells).advice()
+    assert (hint is None) == (not any("column 'label'" in line for line in told))
+    assert hint is None or any(hint in line for line in told)
+
+
+def test_too_many_labels_of_several_words_get_the_hint_as_a_remedy() -> None:
+    with pytest.raises(DataError, match=r"--options\.label_separator ';'"):
+        found(*(f"a{n % 6}; b{n // 6}" for n in range(30)))
+
+
+def test_labels_are_shown_in_quotes_where_these_are_needed() -> None:
+    assert [*map(quoted, ["x", "x y", " x", "x ", "", "1,5"])] == ["x", "x y", "' x'", "'x '", "''", "'1,5'"]
 
 
 def test_different_labels_are_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -206,6 +206,18 @@ def test_bad_lines_are_named(tmp_path: Path, content: str, place: str, reason: s
     assert caught.value.details["place"] == (f"{path}{place}" if place else path)
 
 
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [(["Anna\tB-PER", "lives\tO", "Bob"], 3), (["A B-X", "b", "", "c O", "d O", "e"], 2)],
+)
+def test_the_name_of_a_small_file_wins_over_a_bad_line(tmp_path: Path, lines: list[str], place: int) -> None:
+    path = tmp_path / "tiny.conll"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match="expected 2 columns, saw 1") as caught:
+        read_rows(path)
+    assert (caught.value.code, caught.value.details["place"]) == ("ragged-row", f"{path}:{place}")
+
+
 def test_rows_of_joined_words(tmp_path: Path) -> None:
     content = "text_a\tlabel\n\u5317\x02\u4eac\x02\u597d\tB-LOC\x02I-LOC\x02O\n\u597d\x02\u7684\tO\x02O\n"
     path = write(tmp_path / "dev.tsv", content)

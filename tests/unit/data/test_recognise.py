@@ -114,3 +114,19 @@ def test_answers_beside_their_questions_are_no_part_of_a_data_set(tmp_path: Path
     assert (found.train, found.dev) == (tmp_path / "train.json", tmp_path / "dev.json")
     (tmp_path / "train.json").unlink()
     assert find_splits(tmp_path).train == tmp_path / "train_answer.json", "a file of its own"
+
+
+def test_utf_16_is_told_before_anything_is_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("id;text;label\r\n1;a film;pos\r\n".encode("utf-16"))
+    with pytest.raises(DataError, match="iconv -f utf-16le") as caught:
+        read_rows(path)
+    assert caught.value.code == "wrong-encoding"
+
+
+def test_a_lone_carriage_return_ends_a_line_in_a_guess_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"text,label\nfine,pos\nfirst\rsecond,neg\nbad,neg\n")
+    with pytest.raises(DataError, match="saw 1: 'first'") as caught:
+        read_rows(path)
+    assert (caught.value.code, caught.value.details["place"]) == ("ragged-row", f"{path}:3")

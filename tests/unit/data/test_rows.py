@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -50,11 +50,42 @@ def test_odd_values_stay_as_written(tmp_path: Path, suffix: str) -> None:
     end=st.sampled_from(["\n", "\r\n"]),
 )
 def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]], mark: str, end: str) -> None:
+    assume(any(map(str.strip, rows[-1])))  # blank rows at the end are left out
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, delimiter=mark, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerows([("text", "label"), *rows])
     table = read_table(write(tmp_path / "table.csv", buffer.getvalue()))
     assert [(row["text"], row["label"]) for row in table.rows] == rows
+
+
+@pytest.mark.parametrize(("first", "mark"), [("sep=,", ","), ("SEP=;", ";"), ("sep=\t", "\t"), ("sep=|", "|")])
+def test_a_first_line_of_excel_names_the_delimiter(tmp_path: Path, first: str, mark: str) -> None:
+    rows = ["text", "label"], ["a, b; c", "pos"], ["d", "neg"]
+    body = "".join(mark.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    table = read_table(write(tmp_path / "table.csv", f"{first}\r\n{body}"))
+    assert table.columns == ("text", "label")
+    assert table.rows == [{"text": "a, b; c", "label": "pos"}, {"text": "d", "label": "neg"}]
+    assert table.lines == [3, 4]
+
+
+def test_bars_part_cells_where_the_header_has_nothing_else(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "table.csv", 'id|text|label\n1|one, two; three|pos\n2|"a|b"|neg\n'))
+    assert table.columns == ("id", "text", "label")
+    assert [row["text"] for row in table.rows] == ["one, two; three", "a|b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "columns"),
+    [
+        ("text,labels\nx,a|b\ny,b|c\n", ("text", "labels")),
+        ("labels|tags,text\na|b,x\nb|c,y\n", ("labels|tags", "text")),
+        ('"text|label"\n"x|y"\n', ("text|label",)),
+        ("not gross | not flicks\none film\nno bars here\n", ("not gross | not flicks",)),
+        ("a|\nb\nc|d\n", ("a|",)),
+    ],
+)
+def test_bars_in_cells_stay_in_them(tmp_path: Path, body: str, columns: tuple[str, ...]) -> None:
+    assert read_table(write(tmp_path / "table.csv", body)).columns == columns
 
 
 def test_lines_count_the_newlines_inside_quotes(tmp_path: Path) -> None:
@@ -297,3 +328,39 @@ def test_rows_one_by_one_are_those_of_the_table(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         next(rows)
     assert caught.value.details["place"] == f"{bad}:2"
+
+
+@pytest.mark.parametrize(
+    ("first", "given"), [("text,label", "a,b"), (" Sentence,gold", "a,b"), ("words,Mine", "words,mine")]
+)
+def test_names_for_a_file_with_a_header_are_refused(tmp_path: Path, first: str, given: str) -> None:
+    path = write(tmp_path / "table.csv", f"{first}\na film,pos\nno film,neg\n")
+    with pytest.raises(DataError, match="in the first line looks like one") as caught:
+        read_table(path, names=given.split(","))
+    assert (caught.value.code, caught.value.details["place"]) == ("named-header", f"{path}:1")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["what day is it,date", "and here,place", "and now,date"],
+        ["1,label", "2,query"],
+        ["This is a row of a text,label", "another one,query"],
+        ["text,label"],
+        ["stars,words", "a film,pos"],
+    ],
+)
+def test_rows_with_usual_names_in_them_are_no_header(tmp_path: Path, rows: list[str]) -> None:
+    table = read_table(write(tmp_path / "table.csv", "\n".join(rows) + "\n"), names=("a", "b"))
+    assert len(table.rows) == len(rows)
+
+
+@pytest.mark.parametrize("header", ["text,label", ""])
+def test_blank_rows_at_the_end_are_left_out_and_told(
+    tmp_path: Path, header: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "unmask")
+    path = write(tmp_path / "table.csv", f"{header}\na,pos\n,\nb,neg\n, \n,,,\n")
+    table = read_table(path, names=None if header else ("text", "label"))
+    assert [row["text"] for row in table.rows] == ["a", "", "b"]
+    assert "table.csv: 2 rows at its end have nothing in any cell" in caplog.text

@@ -173,3 +173,70 @@ def test_a_test_file_needs_no_labels(tmp_path: Path) -> None:
 def test_what_the_task_cannot_learn_from_is_a_failure(tmp_path: Path) -> None:
     view = look_at_rows({"train": write(tmp_path / "train.tsv", ["a\tx", "b\tx"])})
     assert "same label" in view.failures[0]
+
+
+def test_labels_that_differ_by_blanks_alone_are_shown_in_quotes_and_fail(tmp_path: Path) -> None:
+    view = look_at_rows({"train": write(tmp_path / "train.tsv", [*GOOD, "one more text\tpos ", "and one\tneg"])})
+    lines = list(to_lines(view))
+    assert any("3 classes: neg, pos, 'pos '" in line for line in lines)
+    assert any(line.startswith("  'pos '") for line in lines)
+    assert [line for line in lines if line.startswith("FAIL")] == [f"FAIL {view.failures[0]}"]
+    assert "'pos', 'pos '; write each in one way" in view.failures[0]
+
+
+def test_an_empty_label_is_a_failure_and_no_class(tmp_path: Path) -> None:
+    view = look_at_rows({"train": write(tmp_path / "train.tsv", [*GOOD, "one more text\t", "and one\t "])})
+    assert list(view.labels) == ["pos", "neg"]
+    (failure,) = view.failures
+    assert failure.startswith(
+        "refused by the task [empty-text]: 2 rows, such as train.tsv:14  the label in column 'label'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "end", "fails"),
+    [(None, 17, True), ("strict", 17, True), ("contract", 17, False), (None, 99, True), ("drop", 99, False)],
+)
+def test_spans_that_training_refuses_are_failures(tmp_path: Path, policy: str | None, end: int, fails: bool) -> None:
+    rows = [
+        {"text": "Ada lives in Paris", "spans": [{"start": 0, "end": 3, "label": "PER"}]},
+        {"text": "Ada lives in Paris", "spans": [{"start": 13, "end": end, "label": "LOC"}]},
+    ]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    view = look_at_rows({"train": path}, given={"span_policy": policy} if policy else {})
+    assert [trouble.is_failure for trouble in view.troubles] == [fails]
+    assert len(view.failures) == fails
+    assert all("such as train.jsonl:2" in line for line in view.failures)
+
+
+def test_a_stray_tag_fails_only_where_training_is_strict(tmp_path: Path) -> None:
+    path = tmp_path / "train.conll"
+    path.write_text("Ada B-PER\nsings O\nhere O\n\nin O\nRome I-LOC\n")
+    assert not look_at_rows({"train": path}).failures
+    assert len(look_at_rows({"train": path}, given={"span_policy": "strict"}).failures) == 1
+
+
+def test_a_question_without_answers_is_a_failure_where_it_is_learned_from(tmp_path: Path) -> None:
+    good = {"context": "Ada lives in Rome.", "question": "Where?", "answers": [{"text": "Rome", "answer_start": 13}]}
+    path = {}
+    for name in ("train", "dev", "test"):
+        path[name] = tmp_path / f"{name}.jsonl"
+        bad = {"context": f"It is {name} here.", "question": "Who?", "is_impossible": False}
+        path[name].write_text("".join(json.dumps(row) + "\n" for row in (good, bad)))
+    found = {one.name: one for one in look_at_rows(path).troubles if one.is_failure}
+    assert found["refused by the task [no-answers]"].count == 2
+    assert [line.partition(" ")[0] for line in found["refused by the task [no-answers]"].examples] == [
+        "train.jsonl:2",
+        "dev.jsonl:2",
+    ]
+
+
+def test_flags_give_settings_of_the_task(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    rows = [{"text": "Ada sings", "spans": [{"start": 0, "end": 2, "label": "PER"}]}] * 2
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for flags, code in (([], 3), (["--options.span-policy", "expand"], 0), (["--task", "tagging"], 3)):
+        with pytest.raises(SystemExit) as caught:
+            main(["debug", "data", str(path), *flags])
+        assert caught.value.code == code

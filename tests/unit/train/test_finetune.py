@@ -232,6 +232,17 @@ def test_a_signal_inside_an_evaluation_ends_it_at_once_and_nothing_is_lost(
     assert curve(straight) == curve(tmp_path / "stopped")
 
 
+def test_a_file_that_has_changed_since_is_named(rows: Path, start: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(rows.read_text())
+    run(file, tmp_path / "run", start, epochs=1)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UsageError, match=r"mine\.jsonl has changed since") as caught:
+        run(file, tmp_path / "run", start, epochs=1)
+    assert "another --output" in str(caught.value)
+    assert "the model" not in str(caught.value)
+
+
 def test_dropout_of_the_encoder_can_be_chosen(rows: Path, start: Path, tmp_path: Path, monkeypatch) -> None:
     rates: list[float] = []
     loss = Classification.loss

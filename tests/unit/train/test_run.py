@@ -56,6 +56,22 @@ def test_other_settings_or_inputs_are_refused_with_the_difference(tmp_path: Path
         pass
 
 
+def test_a_file_that_has_changed_is_named(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", PretrainSettings(), INPUTS) as run:
+        run.log("evaluation", step=1, loss=2.5)
+    other, places = INPUTS | {"fingerprint": "xyz"}, {"fingerprint": "rows.csv", "corpus": "my/corpus"}
+    with (
+        pytest.raises(
+            UsageError, match=r"rows\.csv has changed since, or is another one \(inputs\.fingerprint\)"
+        ) as caught,
+        Run.open(tmp_path / "run", PretrainSettings(), other, places=places),
+    ):
+        pass
+    assert "xyz" not in str(caught.value)
+    assert "my/corpus" not in str(caught.value)
+    assert caught.value.details["fix"] == "use data as they were to go on with it, or another --output"
+
+
 @pytest.mark.parametrize("name", ["thesis.txt", "config.toml", "inputs.json"])
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
