@@ -31,9 +31,14 @@ def why_collapsed(
         return "the score is no number"
     if loss is not None and loss >= _TOLERANCE * (limit := entropy(train)):
         return f"the training loss ends at {loss:.3f}, the entropy of the classes is {limit:.3f}"
+    return "all dev rows get one answer" if is_one_answer(answers, gold) else None
+
+
+def is_one_answer(answers: Sequence[Prediction], gold: Sequence[str]) -> bool:
+    """Whether all rows get the same answer, or nothing is found in any, where the strata of the rows say otherwise."""
     given = {_gist(one) for one in answers}
     is_wanted = len(set(gold)) > 1 or (given == {()} and any(gold))
-    return "all dev rows get one answer" if len(given) == 1 and None not in given and is_wanted else None
+    return len(given) == 1 and None not in given and is_wanted
 
 
 def entropy(strata: Sequence[str]) -> float:

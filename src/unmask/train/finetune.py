@@ -20,7 +20,7 @@ from unmask.runtime import Stop, stoppable
 from unmask.tasks.base import Prediction, Task
 from unmask.tokenizer.train import train as train_tokenizer
 from unmask.train.answers import look_at
-from unmask.train.collapse import why_collapsed
+from unmask.train.collapse import is_one_answer, why_collapsed
 from unmask.train.finish import certify_model, score_model, write_model
 from unmask.train.fit import Trainer
 from unmask.train.job import Job, read_job
@@ -262,7 +262,7 @@ class _Finetuning:
                 trainer.ranks.agree(stop)
                 self.run.end_if_asked(stop, trainer, self.state)
                 raise
-            score = self._judge(result, predictor.task, step)
+            score = self._judge(result, self.job.dev, step)
         self.run.save(trainer, self.state)
         return Epoch(step // self.per_epoch, score)
 
@@ -281,17 +281,17 @@ class _Finetuning:
             )
         return metric, numbers
 
-    def _judge(self, result: Evaluation, task: Task, step: int) -> float:
+    def _judge(self, result: Evaluation, dev: Table, step: int) -> float:
         metric, numbers = self._numbers(result)
         epoch = step // self.per_epoch
         self.run.log("evaluation", step=step, epoch=epoch, **numbers)
         score, best = numbers[metric], self.state["best_score"]
-        is_best = best is None or (score > best if task.is_rising(metric) else score < best)
+        is_best = best is None or (score > best if self.job.kind.is_rising(metric) else score < best)
         log.info("epoch %d: dev %s %.4f%s", epoch, metric, score, "  (best so far)" if is_best else "")
         self.state["evaluated_step"] = step
         if is_best:
             self.state |= {"best_step": step, "best_score": score, "worse": 0}
-        else:
+        elif not is_one_answer(result.predictions, self.job.strata(dev)):  # else learning has not begun
             self.state["worse"] += 1
         return score
 

@@ -81,6 +81,23 @@ def test_an_error_chooses_the_epoch_in_which_it_is_least(start: Path, tmp_path: 
         assert told in page
 
 
+def test_patience_waits_until_learning_has_begun(rows: Path, start: Path, tmp_path: Path) -> None:
+    still = {"patience": 1, "epochs": 4, "metric": "macro_f1"}
+    run(rows, tmp_path / "still", start, optim={"lr": 1e-9}, **still)
+    assert read_result(tmp_path / "still").collapsed is not None, "all rows get one answer"
+    events = (tmp_path / "still" / "events.jsonl").read_text().splitlines()
+    assert sum('"event": "evaluation"' in line for line in events) == 4, "so no epoch is one too many"
+    even = tmp_path / "even.jsonl"
+    texts = [
+        (f"{text} {n}", label) for n in range(4) for label in ("good", "bad") for text in getattr(tiny, label.upper())
+    ]
+    even.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in texts))
+    run(even, tmp_path / "learned", start, **still | {"epochs": 30})
+    events = (tmp_path / "learned" / "events.jsonl").read_text().splitlines()
+    assert sum('"event": "evaluation"' in line for line in events) < 30
+    assert read_result(tmp_path / "learned").collapsed is None
+
+
 def test_a_count_chooses_no_model(start: Path, tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text(
