@@ -184,7 +184,9 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
 
 def is_exported(folder: Path) -> bool:
     """Whether a folder holds a graph in place of weights, as `unmask export` writes it."""
-    return (folder / storage.GRAPH).is_file() and not any((folder / name).is_file() for name in (WEIGHTS, SHARDS))
+    names = (storage.GRAPH, storage.MANIFEST)
+    has_graph = all((folder / name).is_file() for name in names)
+    return has_graph and not any((folder / name).is_file() for name in (WEIGHTS, SHARDS))
 
 
 def refuse_large_header(path: Path) -> None:

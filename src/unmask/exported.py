@@ -36,7 +36,7 @@ class ExportedPredictor(Predictor):
         Raises:
             UsageError: labelled rows of single texts are scored by dropout, which a graph does not have.
         """
-        if is_labelled and getattr(self.task, "objective", None) == "texts":
+        if is_labelled and self.task.needs_dropout:
             raise UsageError(
                 "no-dropout",
                 "without pairs, vectors are scored by passes with dropout, which an exported model does not have",

@@ -44,6 +44,8 @@ class Predictor:
     engine: Engine | None = None
 
     def __init__(self, task: Task, *, max_tokens: int = MAX_TOKENS, where: Machine | None = None) -> None:
+        if max_tokens < 1:
+            raise UsageError("bad-max-tokens", "a batch holds at least one token", place="max_tokens", value=max_tokens)
         self.task = task.eval()
         self.max_tokens = max_tokens
         self._has_told = False
@@ -77,7 +79,6 @@ class Predictor:
             threads: of one pass on the CPU; by default as many as torch has.
             device: `cpu`, `cuda`, or `auto`: a GPU where there is one, and neither int8 nor an engine of the CPU is
                 asked for.
-
             max_tokens: limit of one batch, in tokens, which the memory of a pass hangs on; a longer text stands alone.
 
         Raises:

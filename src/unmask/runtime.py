@@ -116,7 +116,9 @@ def upload(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     Only from page-locked memory do copies go like that; torch keeps it and hands it out again.
     """
     where = torch.device(device)
-    return values.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else values.to(where)
+    if where.type != "cuda" or values.device.type != "cpu":
+        return values.to(where)
+    return values.pin_memory().to(where, non_blocking=True)
 
 
 def cpu_cores() -> int:

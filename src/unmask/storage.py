@@ -151,6 +151,11 @@ def weights_digest(folder: Path) -> str:
     return "-".join(digest(path) for path in sorted(folder.glob("*.safetensors")))
 
 
+def text_digest(text: str) -> str:
+    """The xxh3-128 of a text's UTF-8 bytes, as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
 def digest(path: Path) -> str:
     """The xxh3-128 of a file's bytes, as 32 hexadecimal digits; of a folder, of the names and digests of its files."""
     state = xxhash.xxh3_128()

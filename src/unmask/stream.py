@@ -79,12 +79,14 @@ class _Answer:
         except (ResourceError, MemoryError, RuntimeError) as error:
             if not (isinstance(error, ResourceError) or is_out_of_memory(error)):
                 raise
-            return self._with_less(chunk, error if isinstance(error, ResourceError) else _no_memory(error))
+            lack = error if isinstance(error, ResourceError) else _no_memory(error)
         except UnmaskError as error:
             places = [place for place, _ in chunk]
             bad = places.index(error.details["place"]) if error.details["place"] in places else 0
             answers, failed = self(chunk[:bad])
             return answers, failed or error
+        lack.__cause__ = lack.__context__ = None  # what it came from holds the tensors of the pass that failed
+        return self._with_less(chunk, lack.with_traceback(None))
 
     def _with_less(self, chunk: Chunk, error: ResourceError) -> Answers:
         """Answer in smaller batches from now on; when a batch is one text, answer up to the row that is too large."""

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,27 @@ def test_passes_become_smaller_until_the_memory_suffices(
     assert [answer for _, answer in found] == Predictor(tiny.classifier(), max_tokens=predictor.max_tokens)(TEXTS)
     assert predictor.max_tokens == 128
     assert len(caplog.messages) == 6, "once for each half of 8,192"
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_what_a_failed_pass_had_taken_is_free_before_the_next(is_told: bool) -> None:
+    taken: list[weakref.ref[torch.Tensor]] = []
+
+    class Hungry(SmallMemory):
+        def run(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Said]:
+            assert [one() for one in taken] == [None] * len(taken)
+            if len(taken) == 4:
+                return Predictor.run(self, rows, place=place, is_labelled=is_labelled)
+            states = torch.zeros(9)
+            taken.append(weakref.ref(states))
+            try:
+                raise RuntimeError("out of memory")
+            except RuntimeError as error:
+                if is_told:
+                    raise ResourceError("no-memory", "too little") from error
+                raise
+
+    assert len(list(stream(placed(TEXTS), Hungry(tiny.classifier())))) == len(TEXTS)
 
 
 @pytest.mark.parametrize("error", [ResourceError("no-memory", "too little"), MemoryError()])

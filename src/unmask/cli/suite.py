@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from unmask.cli import heavy, say
 from unmask.config import flags
-from unmask.errors import UsageError
+from unmask.errors import DataError, UsageError
 from unmask.train.settings import FinetuneSettings
 
 
@@ -57,3 +57,12 @@ def suite(
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     say(f"report: {output / 'report.html'}")
+    failed = [one.name for one in outcomes if (one.missing or "").startswith(heavy(study + "FAILED"))]
+    if failed:
+        raise DataError(
+            "sets-failed",
+            "some sets have ended with an error, which the table tells",
+            place=output,
+            value=", ".join(failed),
+            remedy="mend what it says; the same command runs these sets again and keeps the others",
+        )

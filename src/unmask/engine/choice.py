@@ -118,7 +118,7 @@ def choose_card(
 ) -> tuple[Engine, Machine]:
     """Choose how a GPU computes: products in float32 or bfloat16, everything else in float32, as on the CPU.
 
-    A certificate of bfloat16 from any engine of the CPU holds here: the numbers that are multiplied are the same.
+    A certificate of bfloat16 from the compiled kernels holds here: their attention multiplies in bfloat16 too.
 
     Args:
         precision: `auto`, `float32` or `bfloat16`; `auto` takes bfloat16 where it is certified and the card has it.
@@ -138,7 +138,7 @@ def choose_card(
         )
     where = machine("float32", "cuda")
     if precision == "auto":
-        is_better = "bfloat16" in certified and machine("auto", "cuda").dtype == torch.bfloat16
+        is_better = certified.get("bfloat16") == "native" and machine("auto", "cuda").dtype == torch.bfloat16
         precision = "bfloat16" if is_better else "float32"
     return Engine("torch", precision, where.threads, f"on {where.name}"), where
 
@@ -179,7 +179,8 @@ def install(task: Task, engine: Engine) -> None:
         is_on_card = encoder.embeddings.word.weight.is_cuda
         change_products(encoder, engine.precision, keep=engine.keep, is_narrow=is_on_card)
         if is_on_card:
-            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums are float32
+            if engine.precision == "bfloat16":  # sums are float32; torch can be told so for the whole process alone
+                torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
             task.encoder = GraphedEncoder(encoder)  # type: ignore[assignment]
         return
     if engine.name == "onnx":

@@ -5,6 +5,7 @@ started at once. It always reads the same buffers, so a batch is copied into tho
 behind its tokens is filler in texts of its own, which no real token attends to.
 """
 
+import logging
 import threading
 from collections import Counter
 from typing import Any
@@ -17,6 +18,8 @@ from unmask.model.config import EncoderConfig
 from unmask.model.encoder import Embeddings, Encoder
 from unmask.model.layout import FixedLayout, Layout
 from unmask.runtime import upload
+
+log = logging.getLogger("unmask")
 
 SIZES = (32, 64, 128, 256, 512)  # tokens; a batch beyond the last is computed as it is
 _TOKENS_A_TEXT = 4  # one text for so many tokens has room in a buffer
@@ -134,7 +137,7 @@ class GraphedEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self._is_on_card = encoder.embeddings.word.weight.is_cuda
-        self._recordings: dict[tuple[int, bool], Recording] = {}
+        self._recordings: dict[tuple[int, bool], Recording | None] = {}
         self._passes: Counter[tuple[int, bool]] = Counter()
         self._pool: Any = None
         self._lock = threading.Lock()
@@ -173,8 +176,9 @@ class GraphedEncoder(nn.Module):
         key = (size, token_type_ids is not None)
         with self._lock:
             self._passes[key] += 1
-            if bounds is not None and self._passes[key] > _PLAIN_PASSES:
-                recording = self._recordings.get(key) or self._record(key)
+            is_due = bounds is not None and self._passes[key] > _PLAIN_PASSES
+            recording = self._recording(key) if is_due else None
+            if recording is not None and bounds is not None:
                 recording.buffers.fill(input_ids, position_ids, bounds, token_type_ids=token_type_ids)
                 hidden = recording.play()
                 return hidden[: len(input_ids)].clone() if needed is None else hidden.index_select(0, needed)
@@ -203,8 +207,14 @@ class GraphedEncoder(nn.Module):
                 return size, bounds
         return 0, None
 
-    def _record(self, key: tuple[int, bool]) -> Recording:
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        size, has_types = key
-        self._recordings[key] = Recording(Buffers(self.encoder, size, has_types=has_types), self._pool)
+    def _recording(self, key: tuple[int, bool]) -> Recording | None:
+        """The recording of a size, made at its first use; `None` for good where that fails, such as for memory."""
+        if key not in self._recordings:
+            size, has_types = key
+            try:
+                self._pool = self._pool or torch.cuda.graph_pool_handle()
+                self._recordings[key] = Recording(Buffers(self.encoder, size, has_types=has_types), self._pool)
+            except RuntimeError as error:
+                log.warning("passes of up to %d tokens are not recorded: %s", size, str(error).partition("\n")[0])
+                self._recordings[key] = None
         return self._recordings[key]

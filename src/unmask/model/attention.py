@@ -1,16 +1,19 @@
 """Self-attention over packed tokens: one function, three ways through, by device, number format and dropout."""
 
 import functools
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from unmask.errors import is_out_of_memory
 from unmask.model.layers import Dropper
 from unmask.model.layout import Group, Groups, Layout
+
+log = logging.getLogger("unmask")
 
 _VARLEN_DTYPES = (torch.bfloat16, torch.float16)
 _VARLEN_WIDTH, _VARLEN_STEP = 256, 8  # the widest head that flash attention takes, and what its width is a multiple of
@@ -65,9 +68,14 @@ def _varlen(device: torch.device) -> Callable[..., Any] | None:
     bounds = torch.tensor([0, len(head)], dtype=torch.int32, device=device)
     choices: tuple[dict[str, Any], ...] = ({"num_splits": 1}, {})
     for options in choices:
-        with suppress(TypeError, RuntimeError):
+        try:
             varlen_attn(head, head, head, bounds, bounds, len(head), len(head), **options)
-            return functools.partial(varlen_attn, **options)
+        except (TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            continue
+        return functools.partial(varlen_attn, **options)
+    log.warning("torch has no attention over texts of any length for this card: groups of like length compute it")
     return None
 
 

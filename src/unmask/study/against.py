@@ -33,7 +33,7 @@ def compared(mine: Path, others: Path, metric: str) -> tuple[float, float | None
         return reason_of(error)
 
 
-def reason_of(error: UnmaskError | OSError) -> str:
+def reason_of(error: Exception) -> str:
     """What went wrong, in one line."""
     return error.reason if isinstance(error, UnmaskError) else str(error)
 

@@ -21,7 +21,7 @@ from unmask import pages, storage
 from unmask.bundled import find_model
 from unmask.checkpoint import load_model
 from unmask.config import Settings, resolve
-from unmask.errors import InterruptedRunError, UnmaskError, UsageError
+from unmask.errors import InterruptedRunError, UnmaskError, UsageError, is_out_of_memory
 from unmask.study.against import compared, finished_summary, reason_of
 from unmask.train.folds import refuse_same_seeds, train_seeds
 from unmask.train.job import AUTO, RANDOM, read_job
@@ -30,6 +30,7 @@ from unmask.train.settings import FinetuneSettings
 log = logging.getLogger("unmask")
 
 RESULTS = "results.json"
+FAILED = "failed: "  # before the reason, where a set has ended with an error
 
 
 class SuiteTask(Settings):
@@ -206,9 +207,11 @@ def _tried(one: _Set, data: Path, output: Path, model: Path | str | None, seeds:
         return _run_set(one, data, output / one.name, model, seeds)
     except InterruptedRunError:
         raise
-    except (UnmaskError, OSError) as error:
+    except (UnmaskError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not (isinstance(error, UnmaskError) or is_out_of_memory(error)):
+            raise
         log.warning("%s ends: %s", one.name, error)
-        return replace(found, missing=f"failed: {reason_of(error)}")
+        return replace(found, missing=f"{FAILED}{reason_of(error)}")
 
 
 def _run_set(one: _Set, data: Path, output: Path, model: Path | str | None, seeds: Sequence[int]) -> Outcome:

@@ -46,7 +46,7 @@ class SpanQA(Task):
     head_name = "span_qa"
     settings_class = SpanQASettings
     main_metric = "f1"
-    other_numbers = frozenset({"questions"})
+    other_numbers = frozenset({"questions", "has_answer_questions", "no_answer_questions", "best_threshold"})
     form: ClassVar[Form] = "questions"
     settings: SpanQASettings
 

@@ -141,7 +141,13 @@ class _Finetuning:
         self.run = run
         self.job = job
         self.settings = settings
-        self.state: dict[str, Any] = {"best_step": 0, "best_score": None, "worse": 0, "evaluated_step": 0}
+        self.state: dict[str, Any] = {
+            "best_step": 0,
+            "best_score": None,
+            "worse": 0,
+            "evaluated_step": 0,
+            "has_begun": False,
+        }
         self.per_epoch = 1
 
     def train(self) -> Iterator[Epoch]:
@@ -291,8 +297,9 @@ class _Finetuning:
         self.state["evaluated_step"] = step
         if is_best:
             self.state |= {"best_step": step, "best_score": score, "worse": 0}
-        elif not is_one_answer(result.predictions, self.job.strata(dev)):  # else learning has not begun
+        elif self.state["has_begun"]:
             self.state["worse"] += 1
+        self.state["has_begun"] |= not is_one_answer(result.predictions, self.job.strata(dev))
         return score
 
     def _finish(self, trainer: Trainer) -> None:

@@ -261,7 +261,8 @@ def _split(job: Job, settings: FinetuneSettings) -> Job:
             remedy="add rows, or give a file of their own for the choice of the best epoch: --dev FILE",
         )
     note = f"{len(rest)} rows to train on, {len(held)} to choose the best epoch (split off)"
-    return replace(job, train=table.part(rest), dev=table.part(held), notes=[*job.notes, note])
+    inputs = job.inputs | {"held out": storage.text_digest(" ".join(map(str, held)))}
+    return replace(job, train=table.part(rest), dev=table.part(held), notes=[*job.notes, note], inputs=inputs)
 
 
 def _folder(model: Path | str | None, job: Job, asked: FinetuneSettings) -> Path | None:

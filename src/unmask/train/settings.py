@@ -225,7 +225,8 @@ class FinetuneSettings(Settings):
     epochs: Count = 10
     """Most passes over the training rows."""
     patience: Count = 3
-    """Stop after so many evaluations without a better score; those where all rows get one answer do not count."""
+    """Stop after so many evaluations without a better score; none counts as
+    long as all rows have got one answer."""
     batch_size: Count = 16
     """Rows of one optimizer step."""
     max_tokens: Count = 4096

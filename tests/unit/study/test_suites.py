@@ -100,6 +100,7 @@ def ending(error: Exception) -> Callable[..., Summary]:
     [
         (UsageError("missing-extra", "a package is missing"), "failed: a package is missing"),
         (ResourceError("no-memory", "too little"), "failed: too little"),
+        (RuntimeError("CUDA out of memory. Tried to"), "failed: CUDA out of memory. Tried to"),
         (PermissionError(13, "Permission denied", "a/file"), "failed: [Errno 13] Permission denied: 'a/file'"),
     ],
     ids=lambda value: type(value).__name__,
@@ -115,6 +116,22 @@ def test_no_error_of_a_set_ends_the_others_but_an_interruption(
     monkeypatch.setattr("unmask.study.suites.train_seeds", ending(InterruptedRunError(2, "nothing")))
     with pytest.raises(InterruptedRunError):
         run_suite(suite, data, tmp_path, model=None, only=("one",))
+    monkeypatch.setattr("unmask.study.suites.train_seeds", ending(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_suite(suite, data, tmp_path, model=None, only=("one",))
+
+
+def test_the_command_says_at_its_end_that_a_set_failed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("unmask.study.suites.train_seeds", ending(ResourceError("no-memory", "too little")))
+    with pytest.raises(SystemExit) as ended:
+        main(["suite", str(data / "mine.toml"), str(data), "--output", str(tmp_path / "out")])
+    assert ended.value.code == 3
+    told = capsys.readouterr()
+    assert "failed: too little" in told.out
+    assert "sets-failed" in told.err
+    assert "value: one" in told.err
 
 
 def test_what_is_wrong_for_all_sets_is_told_before_one_is_trained(
