@@ -176,6 +176,30 @@ def test_sound_rows_are_those_that_encode_alone(tmp_path: Path) -> None:
     assert filled_rows(table, ["text"], rejects).lines == [at + 2 for at in range(40) if at % 7]
 
 
+def test_sound_rows_are_found_a_few_at_a_time_and_by_the_beginnings_of_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["  " + "word " * 50, "   ", "a"] * 1000
+    rows = [{"text": text, "label": "ab"[at % 2] if at % 1001 else "c"} for at, text in enumerate(texts)]
+    table = Table(Path("rows.tsv"), ("text", "label"), rows, list(range(2, len(rows) + 2)))
+    options = Classification.settings_class.model_validate({"labels": ("a", "b")})
+    task, seen = checker(Classification, options, None, table), list[list[str]]()
+    encode = task.encode
+    monkeypatch.setattr(
+        task, "encode", lambda some, **more: (seen.append([row["text"] for row in some]), encode(some, **more))[1]
+    )
+    found, rejects = {}, Rejects()
+    for has_texts in (True, False):
+        seen.clear()
+        found[has_texts] = sound_rows(task, table, rejects, has_texts=has_texts)
+        assert max(map(len, seen)) <= 1000
+        assert (max(len(text) for some in seen for text in some) < 20) == (not has_texts)
+    assert found[True].lines == found[False].lines == [at + 2 for at in range(3000) if at % 3 != 1 and at % 1001]
+    assert found[False].rows[0] is rows[2]
+    half = len(rejects.errors) // 2
+    assert list(map(str, rejects.errors[:half])) == list(map(str, rejects.errors[half:]))
+
+
 def test_evaluate_skips_and_lists_bad_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
