@@ -130,12 +130,17 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def differ_by_case(names: Sequence[str]) -> bool:
+    """Whether such a group differs by case alone, as `CO` and `Co` may with reason."""
+    return len({name.casefold() for name in names}) == 1
+
+
 def told_alike(names: Sequence[str]) -> str:
     """What is wrong with such a group, and what to do."""
-    return (
-        f"labels that differ only by spaces, case or zeros are different classes here: {', '.join(map(repr, names))}; "
-        "write each in one way"
-    )
+    by, remedy = "spaces, case or zeros", "write each in one way"
+    if differ_by_case(names):
+        by, remedy = "case", "write those that mean one in one way"
+    return f"labels that differ only by {by} are different classes here: {', '.join(map(repr, names))}; {remedy}"
 
 
 def quoted(name: str) -> str:
