@@ -102,6 +102,26 @@ def test_the_first_empty_cell_is_named_before_a_model_is_opened(tmp_path: Path, 
     assert "--data.skip-bad" in str(caught.value)
 
 
+@pytest.mark.parametrize("task", ["regression", "embedding"])
+def test_an_empty_number_in_a_named_column_is_left_out_as_a_label(tmp_path: Path, task: str) -> None:
+    rows = [(f"a film {at}", f"no film {at}", "" if at in (4, 7) else str(at / 2)) for at in range(12)]
+    train = write(tmp_path / "train.tsv", rows, "text\tother\tscore")
+    data = {"text_column": "text", "pair_column": "other", "label_column": "score"}
+    with pytest.raises(DataError, match="the label in column 'score' is empty") as caught:
+        read_job(train, task=task, given=({"data": data},))
+    assert (caught.value.details["place"], "--data.skip-bad" in str(caught.value)) == (f"{train}:6", True)
+    read_job(train, task=task, given=({"data": data | {"skip_bad": True}},), output=tmp_path / "run")
+    listed = [line.split("\t")[:3] for line in (tmp_path / "run.rejects").read_text().splitlines()]
+    assert listed == [[f"{train}:{line}", "empty-text", "the label in column 'score' is empty"] for line in (6, 9)]
+
+
+def test_a_row_of_several_labels_may_have_none_in_a_named_column(tmp_path: Path) -> None:
+    rows = [(f"a film {at}", ("a|b", "b|c", "a", "", "c")[at % 5]) for at in range(20)]
+    data = {"text_column": "text", "label_column": "label", "skip_bad": True}
+    job, _ = read_job(write(tmp_path / "train.tsv", rows), given=({"data": data},), is_split=False)
+    assert len(job.train.rows) == 20
+
+
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
