@@ -45,7 +45,7 @@ def test_all_groups_of_such_labels_are_told(caplog: pytest.LogCaptureFixture) ->
 
 def test_an_empty_cell_is_no_class() -> None:
     assert found("x", "", "y", " ").labels == ("x", "y")
-    assert found("x", "", "y", " ").shares == (0.25, 0.25)
+    assert found("x", "", "y", " ", "y", "y").shares == (0.25, 0.75)
 
 
 @pytest.mark.parametrize(
