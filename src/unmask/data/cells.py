@@ -47,7 +47,7 @@ _STS = Layout(
 LAYOUTS = (_COLA, _STS)
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 # What Excel writes and reads as the first line of a file whose delimiter is not that of its locale.
-_DELIMITER_LINE = re.compile(r"sep=([^\r\n])[\r\n]*", re.IGNORECASE)
+_DELIMITER_LINE = re.compile(r"(\"?)sep=([^\r\n])\1[\r\n]*", re.IGNORECASE)
 _LOOKED_AT = 100  # lines in which the delimiter is looked for
 # A label before the text: a number, fastText's `__label__x`, or TREC's `ABBR:exp`.
 _LABEL_TEXT = re.compile(r"(?:-?\d{1,3}|__label__\S+|[A-Z]+:[a-z]+) +\S")
@@ -234,7 +234,7 @@ def _csv_rows(path: Path) -> Iterator[Placed]:
     head = list(itertools.islice(lines, _LOOKED_AT))
     csv.field_size_limit(MAX_LINE_BYTES)
     named = _DELIMITER_LINE.fullmatch(head[0]) if head else None
-    delimiter = named[1] if named else _delimiter(head)
+    delimiter = named[2] if named else _delimiter(head)
     passed = 1 if named else 0
     reader = csv.reader(itertools.chain(head[passed:], lines), delimiter=delimiter, strict=True)
     while True:

@@ -58,7 +58,10 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]], mark: str, 
     assert [(row["text"], row["label"]) for row in table.rows] == rows
 
 
-@pytest.mark.parametrize(("first", "mark"), [("sep=,", ","), ("SEP=;", ";"), ("sep=\t", "\t"), ("sep=|", "|")])
+@pytest.mark.parametrize(
+    ("first", "mark"),
+    [("sep=,", ","), ("SEP=;", ";"), ("sep=\t", "\t"), ("sep=|", "|"), ('"sep=;"', ";"), ('"sep=,"', ",")],
+)
 def test_a_first_line_of_excel_names_the_delimiter(tmp_path: Path, first: str, mark: str) -> None:
     rows = ["text", "label"], ["a, b; c", "pos"], ["d", "neg"]
     body = "".join(mark.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
