@@ -102,6 +102,26 @@ def test_the_first_empty_cell_is_named_before_a_model_is_opened(tmp_path: Path, 
     assert "--data.skip-bad" in str(caught.value)
 
 
+@pytest.mark.parametrize("task", ["regression", "embedding"])
+def test_an_empty_number_in_a_named_column_is_left_out_as_a_label(tmp_path: Path, task: str) -> None:
+    rows = [(f"a film {at}", f"no film {at}", "" if at in (4, 7) else str(at / 2)) for at in range(12)]
+    train = write(tmp_path / "train.tsv", rows, "text\tother\tscore")
+    data = {"text_column": "text", "pair_column": "other", "label_column": "score"}
+    with pytest.raises(DataError, match="the label in column 'score' is empty") as caught:
+        read_job(train, task=task, given=({"data": data},))
+    assert (caught.value.details["place"], "--data.skip-bad" in str(caught.value)) == (f"{train}:6", True)
+    read_job(train, task=task, given=({"data": data | {"skip_bad": True}},), output=tmp_path / "run")
+    listed = [line.split("\t")[:3] for line in (tmp_path / "run.rejects").read_text().splitlines()]
+    assert listed == [[f"{train}:{line}", "empty-text", "the label in column 'score' is empty"] for line in (6, 9)]
+
+
+def test_a_row_of_several_labels_may_have_none_in_a_named_column(tmp_path: Path) -> None:
+    rows = [(f"a film {at}", ("a|b", "b|c", "a", "", "c")[at % 5]) for at in range(20)]
+    data = {"text_column": "text", "label_column": "label", "skip_bad": True}
+    job, _ = read_job(write(tmp_path / "train.tsv", rows), given=({"data": data},), is_split=False)
+    assert len(job.train.rows) == 20
+
+
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
@@ -174,6 +194,30 @@ def test_sound_rows_are_those_that_encode_alone(tmp_path: Path) -> None:
     assert sound.lines == [at + 2 for at in wanted]
     assert len(rejects.errors) == 40 - len(wanted)
     assert filled_rows(table, ["text"], rejects).lines == [at + 2 for at in range(40) if at % 7]
+
+
+def test_sound_rows_are_found_a_few_at_a_time_and_by_the_beginnings_of_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["  " + "word " * 50, "   ", "a"] * 1000
+    rows = [{"text": text, "label": "ab"[at % 2] if at % 1001 else "c"} for at, text in enumerate(texts)]
+    table = Table(Path("rows.tsv"), ("text", "label"), rows, list(range(2, len(rows) + 2)))
+    options = Classification.settings_class.model_validate({"labels": ("a", "b")})
+    task, seen = checker(Classification, options, None, table), list[list[str]]()
+    encode = task.encode
+    monkeypatch.setattr(
+        task, "encode", lambda some, **more: (seen.append([row["text"] for row in some]), encode(some, **more))[1]
+    )
+    found, rejects = {}, Rejects()
+    for has_texts in (True, False):
+        seen.clear()
+        found[has_texts] = sound_rows(task, table, rejects, has_texts=has_texts)
+        assert max(map(len, seen)) <= 1000
+        assert (max(len(text) for some in seen for text in some) < 20) == (not has_texts)
+    assert found[True].lines == found[False].lines == [at + 2 for at in range(3000) if at % 3 != 1 and at % 1001]
+    assert found[False].rows[0] is rows[2]
+    half = len(rejects.errors) // 2
+    assert list(map(str, rejects.errors[:half])) == list(map(str, rejects.errors[half:]))
 
 
 def test_evaluate_skips_and_lists_bad_rows(

@@ -47,7 +47,7 @@ _STS = Layout(
 LAYOUTS = (_COLA, _STS)
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 # What Excel writes and reads as the first line of a file whose delimiter is not that of its locale.
-_DELIMITER_LINE = re.compile(r"sep=([^\r\n])[\r\n]*", re.IGNORECASE)
+_DELIMITER_LINE = re.compile(r"(\"?)sep=([^\r\n])\1[\r\n]*", re.IGNORECASE)
 _LOOKED_AT = 100  # lines in which the delimiter is looked for
 # A label before the text: a number, fastText's `__label__x`, or TREC's `ABBR:exp`.
 _LABEL_TEXT = re.compile(r"(?:-?\d{1,3}|__label__\S+|[A-Z]+:[a-z]+) +\S")
@@ -123,7 +123,7 @@ def _named(path: Path, rows: Iterator[Placed], names: Sequence[str] | None, like
     if isinstance(first, DataError):
         raise first
     if names:
-        _refuse_header(f"{path}:{line}", first, found[1:], names)
+        notes += _check_first(f"{path}:{line}", first, found[1:], names)
     reason = "names are given" if names else _row_reason(first, found[1:])
     if reason:
         numbers = [str(number) for number in range(1, len(first) + 1)]
@@ -151,23 +151,35 @@ def _drop_blank_end(path: Path, rows: list[Placed]) -> tuple[str, ...]:
     return (f"{path.name}: {lost} rows at its end have nothing in any cell and are left out",) if lost else ()
 
 
-def _refuse_header(place: str, first: list[str], rest: Sequence[Placed], names: Sequence[str]) -> None:
-    """Refuse names that are given for a file whose first line holds the usual ones, or these, and no row looks so."""
+def _check_first(place: str, first: list[str], rest: Sequence[Placed], names: Sequence[str]) -> tuple[str, ...]:
+    """Refuse names that are given for a file whose first line holds usual names, or these, and nothing else.
+
+    Returns:
+        A note where only some cells are such names, for these may be words of a row.
+
+    Raises:
+        DataError: all cells are such names, and some are in no other row.
+    """
     if header_hint(first) or any(_NUMBER.fullmatch(cell) or cell.count(" ") > 2 for cell in first):
-        return
-    for at, (cell, name) in enumerate(zip(first, names, strict=False)):
+        return ()
+    usual = KNOWN_NAMES | {name.strip().casefold() for name in names}
+    odd = []
+    for at, cell in enumerate(map(str.strip, first)):
         values = {row[at].strip() for _, row in rest if isinstance(row, list) and len(row) > at}
-        if cell.strip().lower() in (*KNOWN_NAMES, name.lower()) and values and cell.strip() not in values:
-            raise DataError(
-                "named-header",
-                f"names of columns are given, as for a file without a header, but '{cell.strip()}' in the first line "
-                "looks like one",
-                place=place,
-                value=", ".join(first)[:200],
-                expected="a row, if names of all columns are given",
-                remedy="leave --columns (--data.columns) out, and name columns of the header by --text-column and "
-                "--label-column; or take the line out",
-            )
+        odd += [cell] if cell.casefold() in usual and values and cell not in values else []
+    if not odd:
+        return ()
+    if any(cell.strip().casefold() not in usual for cell in first):
+        return (f"{place} is read as a row, since names are given; '{odd[0]}' in it looks like one of a column",)
+    raise DataError(
+        "named-header",
+        f"names of columns are given, as for a file without a header, but '{odd[0]}' in the first line looks like one",
+        place=place,
+        value=", ".join(first)[:200],
+        expected="a row, if names of all columns are given",
+        remedy="leave --columns (--data.columns) out, and name columns of the header by --text-column and "
+        "--label-column; if the line is a row, let another one stand before it",
+    )
 
 
 def _row_reason(first: list[str], rest: Sequence[Placed]) -> str | None:
@@ -222,7 +234,7 @@ def _csv_rows(path: Path) -> Iterator[Placed]:
     head = list(itertools.islice(lines, _LOOKED_AT))
     csv.field_size_limit(MAX_LINE_BYTES)
     named = _DELIMITER_LINE.fullmatch(head[0]) if head else None
-    delimiter = named[1] if named else _delimiter(head)
+    delimiter = named[2] if named else _delimiter(head)
     passed = 1 if named else 0
     reader = csv.reader(itertools.chain(head[passed:], lines), delimiter=delimiter, strict=True)
     while True:

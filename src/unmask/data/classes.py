@@ -29,7 +29,7 @@ class Classes:
     Attributes:
         labels: in the order of the logits: numbers by value, other names by the alphabet.
         counts: rows that have each.
-        num_rows: rows of the file.
+        num_rows: rows that may have one; without those whose cell is empty where one is wanted.
         is_multi_label: whether a row may have several of them, or none.
         hints: what the labels may be meant for, if not for classes.
     """
@@ -42,7 +42,7 @@ class Classes:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of the rows that have each class."""
+        """Share of these rows that have each class; with one class a row they sum to 1."""
         return tuple(count / self.num_rows for count in self.counts)
 
     def advice(self) -> list[str]:
@@ -119,7 +119,7 @@ def find_classes(table: Table, column: str, *, multi_label: bool | None = None, 
     for names in alike(counts):
         log.warning("%s", told_alike(names))
     labels = _sorted(counts)
-    return Classes(labels, tuple(counts[name] for name in labels), len(table.rows), multi_label, hints)
+    return Classes(labels, tuple(counts[name] for name in labels), len(cells), multi_label, hints)
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -130,12 +130,17 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def differ_by_case(names: Sequence[str]) -> bool:
+    """Whether such a group differs by case alone, as `CO` and `Co` may with reason."""
+    return len({name.casefold() for name in names}) == 1
+
+
 def told_alike(names: Sequence[str]) -> str:
     """What is wrong with such a group, and what to do."""
-    return (
-        f"labels that differ only by spaces, case or zeros are different classes here: {', '.join(map(repr, names))}; "
-        "write each in one way"
-    )
+    by, remedy = "spaces, case or zeros", "write each in one way"
+    if differ_by_case(names):
+        by, remedy = "case", "write those that mean one in one way"
+    return f"labels that differ only by {by} are different classes here: {', '.join(map(repr, names))}; {remedy}"
 
 
 def quoted(name: str) -> str:

@@ -49,10 +49,10 @@ def looks_like_conll(path: Path, head: str) -> bool:
         path: its name tells it from a table.
         head: its first characters.
     """
-    if kind(path) in (".csv", ".parquet") or head.lstrip()[:1] in ("{", "["):
-        return False
     if kind(path) in _SUFFIXES:  # a bad line in it is to be named, not to make it another format
         return True
+    if kind(path) in (".csv", ".parquet") or head.lstrip()[:1] in ("{", "["):
+        return False
     lines = head.split("\n")[: -1 if len(head) > 1000 else None]
     sentences, width = _cut(enumerate(lines, 1))
     cells = [cells for one in sentences for cells in one.cells]

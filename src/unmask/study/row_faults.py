@@ -114,7 +114,8 @@ def refused_rows(parts: Sequence[Part], kind: type[Task], options: Settings) -> 
         if part is not parts[0] and part.name != "dev":
             continue
         rejects, empty = Rejects(), set(part.empty)
-        sound_rows(task, part.table.part([at for at in range(len(part.texts)) if at not in empty]), rejects)
+        filled = part.table.part([at for at in range(len(part.texts)) if at not in empty])
+        sound_rows(task, filled, rejects, has_texts=kind.form != "table")
         for error in rejects.errors:
             place = str(error.details["place"]).removeprefix(f"{part.table.path.parent}/")
             found.setdefault(error.code, []).append(f"{place}  {error.reason.splitlines()[0]}")

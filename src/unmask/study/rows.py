@@ -1,6 +1,6 @@
 """What is in labelled files before anything is trained on them: labels, lengths, copies, and rows that are odd."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unmask.config import resolve
-from unmask.data.classes import alike, told_alike
+from unmask.data.classes import alike, differ_by_case, told_alike
 from unmask.data.recognise import read_rows
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Table
@@ -148,7 +148,9 @@ def look_at_rows(
         if one.is_failure
     ]
     failures += unknown
-    failures += [told_alike(names) for names in alike(name for name, count in counts.items() if count[parts[0].name])]
+    told = list(_alike(counts, parts[0].name))
+    troubles += [one for one in told if not one.is_failure]
+    failures += [one.name for one in told if one.is_failure]
     failures += [one.told() for one in overlaps if one.inside != one.name and one.share > max_overlap]
     return DataView(
         task=task,
@@ -163,6 +165,13 @@ def look_at_rows(
         troubles=troubles,
         failures=failures,
     )
+
+
+def _alike(counts: Mapping[str, Mapping[str, int]], name: str) -> Iterator[Trouble]:
+    """Labels of a file that nearly have one name; spaces and zeros are mistakes, `CO` and `Co` may be two things."""
+    for names in alike(label for label, count in counts.items() if count[name]):
+        rows = sum(counts[label][name] for label in names)
+        yield Trouble(told_alike(names), rows, [], is_failure=not differ_by_case(names))
 
 
 def _read(

@@ -121,6 +121,7 @@ def read_job(
     kind = find_task(task)
     if asked.regularize.r_drop:
         kind.require_probabilities()
+    table = _named_rows(table, kind, asked.data, _refuse if rejects is None else rejects)
     job = _understood(Job(kind, None, RANDOM, table, None, Settings(), {}), asked)
     if rejects is None:
         _filled_rows(job, table, _refuse)
@@ -223,9 +224,19 @@ def _filled(job: Job) -> list[str]:
     return [name for name in _columns(job) if name != empty]
 
 
+def _named_rows(table: Table, kind: type[Task], asked: ColumnSettings, reject: Reject) -> Table:
+    """Rows with something in the named columns, so that the task understands the rows that are left.
+
+    Where a row may have several labels, only the task finds out whether it may have none.
+    """
+    named = _named(asked) if table.form == "table" else {}
+    if "multi_label" in kind.settings_class.model_fields:
+        named.pop("label_column", None)
+    return filled_rows(table, [*named.values()], reject, label=asked.label_column)
+
+
 def _filled_rows(job: Job, table: Table, reject: Reject) -> Table:
-    label = getattr(job.options, "label_column", None) if hasattr(job.options, "labels") else None
-    return filled_rows(table, _filled(job), reject, label=label)
+    return filled_rows(table, _filled(job), reject, label=getattr(job.options, "label_column", None))
 
 
 def _refuse(error: DataError) -> None:

@@ -218,6 +218,15 @@ def test_the_name_of_a_small_file_wins_over_a_bad_line(tmp_path: Path, lines: li
     assert (caught.value.code, caught.value.details["place"]) == ("ragged-row", f"{path}:{place}")
 
 
+@pytest.mark.parametrize("mark", ["[", "{"])
+@pytest.mark.parametrize("gap", [" ", "\t"])
+def test_the_name_of_a_file_wins_over_a_bracket_as_its_first_word(tmp_path: Path, mark: str, gap: str) -> None:
+    path = tmp_path / "tiny.conll"
+    path.write_text(f"{mark} O\nAnna B-PER\n] O\n\nBob B-PER\n".replace(" ", gap))
+    table = read_rows(path)
+    assert (table.form, table.rows[0]["text"], found(table.rows[0])) == ("tagged", f"{mark} Anna ]", [("Anna", "PER")])
+
+
 def test_rows_of_joined_words(tmp_path: Path) -> None:
     content = "text_a\tlabel\n\u5317\x02\u4eac\x02\u597d\tB-LOC\x02I-LOC\x02O\n\u597d\x02\u7684\tO\x02O\n"
     path = write(tmp_path / "dev.tsv", content)

@@ -58,7 +58,10 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]], mark: str, 
     assert [(row["text"], row["label"]) for row in table.rows] == rows
 
 
-@pytest.mark.parametrize(("first", "mark"), [("sep=,", ","), ("SEP=;", ";"), ("sep=\t", "\t"), ("sep=|", "|")])
+@pytest.mark.parametrize(
+    ("first", "mark"),
+    [("sep=,", ","), ("SEP=;", ";"), ("sep=\t", "\t"), ("sep=|", "|"), ('"sep=;"', ";"), ('"sep=,"', ",")],
+)
 def test_a_first_line_of_excel_names_the_delimiter(tmp_path: Path, first: str, mark: str) -> None:
     rows = ["text", "label"], ["a, b; c", "pos"], ["d", "neg"]
     body = "".join(mark.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
@@ -331,13 +334,14 @@ def test_rows_one_by_one_are_those_of_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "given"), [("text,label", "a,b"), (" Sentence,gold", "a,b"), ("words,Mine", "words,mine")]
+    ("first", "given"), [("text,label", "a,b"), (" Sentence,gold", "a,b"), ("words, Mine", "words ,mine")]
 )
 def test_names_for_a_file_with_a_header_are_refused(tmp_path: Path, first: str, given: str) -> None:
     path = write(tmp_path / "table.csv", f"{first}\na film,pos\nno film,neg\n")
     with pytest.raises(DataError, match="in the first line looks like one") as caught:
         read_table(path, names=given.split(","))
     assert (caught.value.code, caught.value.details["place"]) == ("named-header", f"{path}:1")
+    assert "take the line out" not in caught.value.details["fix"]
 
 
 @pytest.mark.parametrize(
@@ -348,11 +352,23 @@ def test_names_for_a_file_with_a_header_are_refused(tmp_path: Path, first: str, 
         ["This is a row of a text,label", "another one,query"],
         ["text,label"],
         ["stars,words", "a film,pos"],
+        ["question,noun", "answer,noun", "foo,verb"],
+        ["hello there,Text", "bye,call"],
+        ["Text,", "bye,call"],
     ],
 )
 def test_rows_with_usual_names_in_them_are_no_header(tmp_path: Path, rows: list[str]) -> None:
     table = read_table(write(tmp_path / "table.csv", "\n".join(rows) + "\n"), names=("a", "b"))
     assert len(table.rows) == len(rows)
+
+
+def test_a_row_with_one_usual_name_is_told_where_names_are_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "table.csv", "hello there,Text\nbye,call\n")
+    with caplog.at_level("INFO"):
+        read_table(path, names=("a", "b"))
+    assert f"{path}:1 is read as a row, since names are given; 'Text'" in caplog.text
 
 
 @pytest.mark.parametrize("header", ["text,label", ""])

@@ -184,6 +184,20 @@ def test_labels_that_differ_by_blanks_alone_are_shown_in_quotes_and_fail(tmp_pat
     assert "'pos', 'pos '; write each in one way" in view.failures[0]
 
 
+@pytest.mark.parametrize(("others", "fails"), [(["POS"], False), (["POS", "pos "], True), (["Pos", "POS"], False)])
+def test_labels_that_differ_by_case_alone_are_told_and_do_not_fail(
+    tmp_path: Path, others: list[str], fails: bool
+) -> None:
+    rows = [f"more text of number {at}\t{name}" for at, name in enumerate(others)]
+    view = look_at_rows({"train": write(tmp_path / "train.tsv", [*GOOD, *rows])})
+    told = [f"{one.count}: {one.name}" for one in view.troubles if "only by case are" in one.name]
+    assert len(view.failures) == fails
+    names = ", ".join(map(repr, sorted(["pos", *others])))
+    start = f"{6 + len(others)}: labels that differ only by case are different classes here: {names};"
+    assert [line.startswith(start) for line in told] == [True] * (not fails)
+    assert all(f"  {line}" in list(to_lines(view)) for line in told)
+
+
 def test_an_empty_label_is_a_failure_and_no_class(tmp_path: Path) -> None:
     view = look_at_rows({"train": write(tmp_path / "train.tsv", [*GOOD, "one more text\t", "and one\t "])})
     assert list(view.labels) == ["pos", "neg"]
