@@ -36,7 +36,7 @@ COMMANDS = {
     "finetune": ("unmask.cli.train:finetune", "Fine-tune a model on a file of labelled rows."),
     "tune": ("unmask.cli.tune:tune", "Search for the settings that fine-tune best on a file of labelled rows."),
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
-    "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
+    "predict": ("unmask.cli.predict:predict", "Answer for texts: classes, or what stands behind a mask."),
     "compare": ("unmask.cli.compare:compare", "Compare two models on a file of labelled rows, with significance."),
     "suite": ("unmask.cli.suite:suite", "Fine-tune and score a model on every set of GLUE, CLUE, SQuAD or your own."),
     "embed": ("unmask.cli.vectors:embed", "Write the vectors of a file of texts."),

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from unmask.cli import heavy, say
-from unmask.cli.use import Asked, labelled
+from unmask.cli.rows import labelled
+from unmask.cli.use import Asked
 from unmask.config import Settings
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from unmask.cli import ModelFolder, heavy, say
-from unmask.cli.use import Asked, labelled
+from unmask.cli.rows import labelled
+from unmask.cli.use import Asked
 from unmask.errors import UsageError
 
 _USUAL = {"device": ("auto", "cpu"), "max_tokens": (None,)}

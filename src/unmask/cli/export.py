@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from unmask.cli import ModelFolder, heavy, say
-from unmask.cli.use import Question, labelled
+from unmask.cli.rows import labelled
+from unmask.cli.use import Question
 
 
 def export(

@@ -1,27 +1,16 @@
-"""Commands that use a model."""
+"""Commands that score and check a model, and what is asked of one."""
 
-import logging
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 from pydantic import Field
 
 from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.computing import Computing
+from unmask.cli.rows import labelled
 from unmask.config import Settings
-from unmask.errors import DataError, UsageError
-
-log = logging.getLogger("unmask")
-
-_TELL_SECONDS = 5.0
-_CHUNK = 1024  # rows that are sorted by length and batched together
 
 
 class Question(Settings):
@@ -86,37 +75,6 @@ class Asked(Settings):
         return self.computing.open(model, **self.changes(**columns))
 
 
-def predict(
-    *texts: str,
-    model: ModelFolder,
-    pair: list[str] | None = None,
-    file: Path | None = None,
-    asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
-    processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
-    json: bool = False,
-) -> None:
-    """Answer for texts: classes, or what stands behind a mask.
-
-    Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them. Texts and
-    JSON lines are answered 1,024 at a time, in constant memory; lines that are typed, one by one.
-
-    Args:
-        texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
-        model: Model folder, or one that `unmask export` wrote.
-        pair: Second text of each pair, once for each TEXT.
-        file: Table with the model's text columns, or a .txt file with one text a line.
-        processes: Processes that share the rows out, for many rows and a small model; each holds the model.
-        json: Write one JSON object a line.
-    """
-    source: Any = asked.open(model) if processes == 1 else partial(asked.share(processes).open, model)
-    task = source.task if processes == 1 else asked.reading(model)
-    rows = _rows(task, texts, pair or [], file, asked.names)
-    is_typed = not texts and file is None and sys.stdin.isatty()
-    answers = heavy("unmask.stream:stream")(rows, source, processes=processes, chunk=1 if is_typed else _CHUNK)
-    for (_, row), answer in _told(answers):
-        say(_record(row, answer) if json else _line(task.text_columns, row, answer))
-
-
 def evaluate(
     file: Path,
     *,
@@ -143,18 +101,6 @@ def evaluate(
     else:
         for line in _scores(result):
             say(line)
-
-
-def labelled(file: Path, task: Any, names: list[str] | None, *, skip_bad: bool = False) -> Any:
-    """Rows of a file; with `skip_bad` those that the task can take."""
-    rejects = heavy("unmask.data.rejects:Rejects")() if skip_bad else None
-    tags = getattr(task.settings, "label_column", None)
-    read = heavy("unmask.data.recognise:read_rows")
-    table = read(file, task.columns, task.form, names=names, reject=rejects, tags=tags)
-    if rejects is not None:
-        table = heavy("unmask.tasks.sound:sound_rows")(task, table, rejects)
-        rejects.write(Path(f"{file.name}.rejects"))
-    return table
 
 
 def _scores(result: Any) -> Iterator[str]:
@@ -188,78 +134,3 @@ def verify(folder: ModelFolder, *, json: bool = False) -> None:
         say(f"{found['texts']} certified texts: same ids, logits within {found['difference']:.1e}")
     for precision, difference in found["precisions"].items():
         say(f"{precision}: logits within {difference:.1e} of those that were certified in it")
-
-
-Placed = tuple[object, dict[str, Any]]
-
-
-def _told(answers: Iterator[Any]) -> Iterator[Any]:
-    """The same answers; how far they are is told now and then."""
-    start = told = time.monotonic()
-    for number, one in enumerate(answers, 1):
-        yield one
-        now = time.monotonic()
-        if now - told > _TELL_SECONDS:
-            told = now
-            log.info("%s rows answered, %.0f a second", f"{number:,}", number / (now - start))
-
-
-def _rows(
-    task: Any, texts: tuple[str, ...], pairs: list[str], file: Path | None, names: list[str] | None
-) -> Iterator[Placed]:
-    columns = task.text_columns
-    if (pairs and len(pairs) != len(texts)) or (file is not None and texts):
-        raise UsageError(
-            "unmatched-texts",
-            f"{len(texts)} texts, {len(pairs)} second texts" + (" and a file" if file else ""),
-            remedy="give one --pair for each TEXT, and either texts or --file",
-        )
-    if file is not None and (file.suffix != ".txt" or task.form != "table"):
-        if task.form == "table" and file.is_file():
-            yield from heavy("unmask.data.rows:iter_table")(file, columns, names=names)
-            return
-        form = None if task.form == "tagged" else task.form  # a tagger answers about texts of any file
-        table = heavy("unmask.data.recognise:read_rows")(file, columns, form, names=names)
-        yield from ((table.place(index), row) for index, row in enumerate(table.rows))
-        return
-    if texts:
-        given: Iterable[list[str]] = (
-            [list(one) for one in zip(texts, pairs, strict=True)] if pairs else [[text] for text in texts]
-        )
-        source = "text"
-    else:
-        lines = heavy("unmask.data.files:read_lines")(file) if file else _stdin()
-        given = (line.split("\t") if len(columns) > 1 else [line] for line in lines)
-        source = str(file or "stdin")
-    for number, parts in enumerate(given, 1):
-        if len(parts) != len(columns):
-            raise UsageError(
-                "wrong-number-of-texts",
-                f"this model reads {len(columns)} text(s), {len(parts)} were given",
-                place=f"{source}:{number}",
-                remedy="give the second text with --pair, or after a tab" if len(columns) == 2 else "leave out --pair",
-            )
-        yield f"{source}:{number}", dict(zip(columns, parts, strict=True))
-
-
-def _stdin() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                "wrong-encoding",
-                f"byte {error.start + 1} of the line is not UTF-8",
-                place=f"stdin:{number}",
-                value=f"0x{line[error.start]:02x}",
-                remedy="pipe it through iconv -t utf-8 first",
-            ) from None
-
-
-def _record(row: dict[str, Any], answer: Any) -> dict[str, Any]:
-    return {"input": row, **asdict(answer)}
-
-
-def _line(columns: tuple[str, ...], row: dict[str, Any], answer: Any) -> str:
-    told: str = answer.summary()
-    return told if "\n" in told else "\t".join([told, *(str(row[name]) for name in columns if name in row)])
