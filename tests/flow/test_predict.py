@@ -1,5 +1,6 @@
 """The command `predict`: what becomes of rows that cannot be answered, and what is written of the others."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,3 +83,62 @@ def test_what_is_wrong_with_the_file_is_no_bad_row(ask: Ask, tmp_path: Path) -> 
     assert (code, lines) == (3, [])
     assert "missing-column" in talk
     assert "--skip-bad" not in talk
+
+
+def test_records_name_their_line_and_carry_columns_over(ask: Ask, table: Path) -> None:
+    code, lines, _ = ask("--file", table, "--skip-bad", "--json", "--keep", "id", "label")
+    answers = [json.loads(line) for line in lines]
+    assert code == 0
+    assert [answer["line"] for answer in answers] == [2, 3, 4]
+    assert [answer["input"] for answer in answers] == [{"text": "a fine film"}, {"text": " "}, {"text": "a dull film"}]
+    assert answers[0]["kept"] == {"id": "7", "label": "good"}
+    code, lines, _ = ask("--file", table, "--skip-bad", "--keep", "id", "--keep", "label")
+    assert lines[2].endswith("\ta dull film\t9\tbad")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a film", "--keep", "id"), "no-columns"),
+        (("--file", "rows.csv", "--keep", "idd"), "did you mean 'id'"),
+        (("--file", "rows.csv", "--output", "rows.csv"), "exists"),
+        (("--file", "rows.csv", "--output", "rows.xls"), ".jsonl or .csv"),
+    ],
+)
+def test_what_cannot_be_kept_or_written_is_refused(
+    ask: Ask, table: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(table.parent)
+    code, lines, talk = ask(*words)
+    assert code in (2, 3)
+    assert (lines, table.read_text()) == ([], ROWS)
+    assert said in talk
+
+
+def test_answers_are_written_to_a_new_file_whole_or_not_at_all(ask: Ask, table: Path, tmp_path: Path) -> None:
+    code, _, _ = ask("--file", table, "--output", tmp_path / "out.jsonl")
+    assert code == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"], "a part of the answers is none"
+    assert ask("--file", table, "--skip-bad", "--output", tmp_path / "out.jsonl")[0] == 0
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert lines == ask("--file", table, "--skip-bad", "--json")[1]
+
+
+def test_a_table_of_answers_has_the_columns_of_file_and_answer(ask: Ask, table: Path, tmp_path: Path) -> None:
+    table.write_text(ROWS.replace("7,a fine film", '7,"a ""fine"", film"').replace("8,", "8 ,"))
+    words = ("--file", table, "--skip-bad", "--keep", "id", "label", "--output", tmp_path / "out.csv")
+    assert ask(*words)[1] == [f"answers: {tmp_path / 'out.csv'}"]
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:5] == ["line", "text", "id", "label", "answer_label"]
+    assert [row["text"] for row in rows] == ['a "fine", film', " ", "a dull film"]
+    assert rows[0]["answer_label"] in ("good", "bad")
+    assert json.loads(rows[0]["answer_scores"]).keys() == {"good", "bad"}
+    assert (rows[1]["answer_label"], rows[1]["line"]) == ("", "3")
+    assert "empty-text" in rows[1]["reason"]
+
+
+def test_a_table_waits_for_the_first_answer(ask: Ask, table: Path, tmp_path: Path) -> None:
+    table.write_text('id,text,label\n1,"",good\n2,a fine film,good\n')
+    assert ask("--file", table, "--skip-bad", "--output", tmp_path / "out.csv")[0] == 0
+    assert "answer_label" in (tmp_path / "out.csv").read_text().splitlines()[0]

@@ -5,7 +5,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from unmask.cli import ModelFolder, heavy, say
+from unmask.cli.answers import Written
 from unmask.cli.rows import file_rows, given_rows
 from unmask.cli.use import Asked
 from unmask.errors import DataError, UsageError
@@ -31,13 +31,14 @@ def predict(
     file: Path | None = None,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
     processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
-    skip_bad: bool = False,
+    written: Annotated[Written, Parameter(name="*")] = Written(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Answer for texts: classes, or what stands behind a mask.
 
     Without TEXT and --file it reads stdin, one text a line; for pairs, two texts with a tab between them. Texts and
-    JSON lines are answered 1,024 at a time, in constant memory; lines that are typed, one by one.
+    JSON lines are answered 1,024 at a time, in constant memory; lines that are typed, one by one. With --skip-bad a row
+    that cannot be answered has an empty line; with --json its `output` is null, and `reason` says why.
 
     Args:
         texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
@@ -45,9 +46,7 @@ def predict(
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
         processes: Processes that share the rows out, for many rows and a small model; each holds the model.
-        skip_bad: Go on behind a row without an answer, such as an empty text: its line is empty, or with --json has
-            `output` null and the `reason`. The whole table is then held in memory.
-        json: Write one JSON object a line.
+        json: Write one JSON object a line: `line` of the file, `input`, and the answer.
     """
     if (pair and len(pair) != len(texts)) or (file is not None and texts):
         raise UsageError(
@@ -55,15 +54,20 @@ def predict(
             f"{len(texts)} texts, {len(pair or [])} second texts" + (" and a file" if file else ""),
             remedy="give one --pair for each TEXT, and either texts or --file",
         )
+    written.check(file)
     source: Any = asked.open(model) if processes == 1 else partial(asked.share(processes).open, model)
     task = source.task if processes == 1 else asked.reading(model)
-    rows = (
-        given_rows(task, texts, pair or []) if file is None else file_rows(task, file, asked.names, skip_bad=skip_bad)
-    )
+    if file is None:
+        rows = given_rows(task, texts, pair or [])
+    else:
+        rows = file_rows(task, file, asked.names, keep=written.keep or (), skip_bad=written.skip_bad)
     is_typed = not texts and file is None and sys.stdin.isatty()
     answers = heavy("unmask.stream:stream")(rows, source, processes=processes, chunk=1 if is_typed else _CHUNK)
-    for (_, row), answer in _checked(_told(answers), skip_bad=skip_bad):
-        say(_record(row, answer) if json else _line(task.text_columns, row, answer))
+    with written.open(task.text_columns, json=json) as write:
+        for placed, answer in _checked(_told(answers), skip_bad=written.skip_bad):
+            write(placed, answer)
+    if written.output is not None:
+        say(f"answers: {written.output}")
 
 
 def _told(answers: Iterator[Any]) -> Iterator[Any]:
@@ -94,17 +98,3 @@ def _checked(answers: Iterator[Any], *, skip_bad: bool) -> Iterator[Any]:
     if codes:
         kinds = ", ".join(f"{count} {code}" for code, count in codes.most_common())
         log.warning("%d of %d rows have no answer (%s), first %s", codes.total(), total, kinds, first)
-
-
-def _record(row: dict[str, Any] | DataError, answer: Any) -> dict[str, Any]:
-    asked = None if isinstance(row, DataError) else row
-    if isinstance(answer, DataError):
-        return {"input": asked, "output": None, "reason": f"{answer.reason} [{answer.code}]"}
-    return {"input": asked, **asdict(answer)}
-
-
-def _line(columns: tuple[str, ...], row: dict[str, Any] | DataError, answer: Any) -> str:
-    if isinstance(answer, DataError) or isinstance(row, DataError):
-        return ""
-    told: str = answer.summary()
-    return told if "\n" in told else "\t".join([told, *(str(row[name]) for name in columns if name in row)])

@@ -1,7 +1,7 @@
 """Rows of files, of standard input and of the command line, as the commands that use a model read them."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,16 @@ def given_rows(task: Any, texts: tuple[str, ...], pairs: list[str]) -> Iterator[
     yield from _rows("text", columns, map(list, zip(texts, pairs, strict=True)) if pairs else ([one] for one in texts))
 
 
-def file_rows(task: Any, file: Path, names: list[str] | None, *, skip_bad: bool = False) -> Iterator[Placed]:
+def file_rows(
+    task: Any, file: Path, names: list[str] | None, *, keep: Sequence[str] = (), skip_bad: bool = False
+) -> Iterator[Placed]:
     """Rows of a file, without labels.
 
     Args:
         task: that answers.
         file: table, .txt file with one text a line, or another format that the task reads.
         names: of all columns, for a table without a header.
+        keep: further columns to read.
         skip_bad: go on behind a row of a table that cannot be read; the whole table is then held in memory.
 
     Raises:
@@ -66,10 +69,14 @@ def file_rows(task: Any, file: Path, names: list[str] | None, *, skip_bad: bool 
         lines = heavy("unmask.data.files:read_lines")(file)
         yield from _rows(str(file), columns, _parts(lines, columns))
     elif task.form == "table" and file.is_file():
-        yield from (_table_rows if skip_bad else _iterated_rows)(file, columns, names)
+        wanted = tuple(dict.fromkeys((*columns, *keep)))
+        yield from (_table_rows if skip_bad else _iterated_rows)(file, wanted, names)
     else:
         form = None if task.form == "tagged" else task.form  # a tagger answers about texts of any file
         table = heavy("unmask.data.recognise:read_rows")(file, columns, form, names=names)
+        for name in keep:
+            if table.rows and name not in table.rows[0]:
+                raise heavy("unmask.data.rows:missing_column")(name, tuple(table.rows[0]), file)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))
 
 
