@@ -66,8 +66,8 @@ class Predictor:
         """Open a model folder.
 
         Args:
-            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head; or the name of a
-                bundled model, such as `unmask-small-en`.
+            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head; a run folder, for
+                its model; or the name of a bundled model, such as `unmask-small-en`.
             task: name of the task; by default the one that the folder was made for.
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
             options: other values for its settings, such as {"top_k": 3}.

@@ -9,6 +9,7 @@ import pytest
 
 from tests import tiny
 from unmask.cli import main
+from unmask.predict import Predictor
 from unmask.train.finish import write_model
 from unmask.train.run import Run
 from unmask.train.settings import FinetuneSettings
@@ -147,6 +148,17 @@ def test_a_missing_model_is_never_a_random_start(ask, rows: Path, tmp_path: Path
     assert code == 4
     assert "nowhere" in talk
     assert not (tmp_path / "run/model").exists()
+
+
+def test_a_run_folder_stands_for_its_model(ask, model: Path, rows: Path, tmp_path: Path) -> None:
+    assert ask("predict", "a fine day", "--model", model.parent)[0] == 0
+    assert ask("evaluate", rows, "--model", model.parent)[0] == 0
+    assert Predictor.load(model.parent)(["a"]) == Predictor.load(model)(["a"])
+    with Run.open(tmp_path / "begun", FinetuneSettings(), {}) as run:
+        run.log("start")
+    code, talk = ask("predict", "a fine day", "--model", tmp_path / "begun")
+    assert code == 4
+    assert "not come to its end" in talk
 
 
 def test_a_missing_file_is_named(ask, tmp_path: Path) -> None:

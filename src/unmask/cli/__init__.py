@@ -57,7 +57,7 @@ COMMANDS = {
     "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
     "probe words": ("unmask.cli.vectors:probe_words", "Measure a model's word vectors by scored pairs and analogies."),
 }
-# A path, or the name of a model that comes with the package.
+# A path of a model or a run, or the name of a model that comes with the package.
 _NAMED = Parameter(converter=lambda _, tokens: find_model(tokens[0].value))
 ModelFolder = Annotated[Path, _NAMED]
 MaybeModelFolder = Annotated[Path | None, _NAMED]

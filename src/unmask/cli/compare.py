@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field
 
-from unmask.cli import heavy, say
+from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.rows import labelled
 from unmask.cli.use import Asked
 from unmask.config import Settings
@@ -24,8 +24,8 @@ class Draws(Settings):
 
 
 def compare(
-    first: Path,
-    second: Path,
+    first: ModelFolder,
+    second: ModelFolder,
     *,
     file: Path,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
@@ -44,8 +44,7 @@ def compare(
         examples: Rows to show that only one of the models has right.
         json: Write one JSON object, with all rows that differ.
     """
-    model_in = heavy("unmask.study.compare:model_in")
-    predictors = tuple(asked.open(model_in(folder), label_column=label_column) for folder in (first, second))
+    predictors = tuple(asked.open(folder, label_column=label_column) for folder in (first, second))
     tables = tuple(labelled(file, one.task, asked.names) for one in predictors)
     found = heavy("unmask.study.compare:compare")(predictors, tables, **draws.model_dump())
     if json:

@@ -42,7 +42,7 @@ def predict(
 
     Args:
         texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
-        model: Model folder, or one that `unmask export` wrote.
+        model: Model folder, run folder, or one that `unmask export` wrote.
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
         processes: Processes that share the rows out, for many rows and a small model; each holds the model.

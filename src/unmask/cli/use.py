@@ -88,7 +88,7 @@ def evaluate(
 
     Args:
         file: Table with the model's text and label columns; for a masked language model, a column of texts.
-        model: Model folder, or one that `unmask export` wrote.
+        model: Model folder, run folder, or one that `unmask export` wrote.
         label_column: Column of the label in FILE.
         skip_bad: Leave bad rows out, and list them with their reasons in a file of this folder, `FILE.rejects`.
         json: Write one JSON object.

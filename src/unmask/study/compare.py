@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from unmask.predict import Predictor
 from unmask.tasks.base import Task
 
 log = logging.getLogger("unmask")
-
-_MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -110,11 +107,6 @@ def compare(
         is_rising=tasks[0].is_rising(name),
         counts=_counts(row_scores),
     )
-
-
-def model_in(folder: Path) -> Path:
-    """A model folder itself, or the one in a run folder."""
-    return folder / _MODEL if (folder / _MODEL).is_dir() else folder
 
 
 def _numbers(result: Evaluation) -> set[str]:

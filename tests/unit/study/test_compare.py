@@ -14,7 +14,7 @@ from unmask.data.rows import Table
 from unmask.errors import UsageError
 from unmask.predict import Predictor
 from unmask.runtime import machine
-from unmask.study.compare import Compared, compare, model_in
+from unmask.study.compare import Compared, compare
 from unmask.tasks.base import Task
 from unmask.tasks.classification import Classification
 from unmask.tasks.tagging import Tagging
@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
 
 
 def compared(first: Path, second: Path, file: Path, **options: Any) -> Compared:
-    predictors = Predictor.load(model_in(first)), Predictor.load(model_in(second))
+    predictors = Predictor.load(first), Predictor.load(second)
     return compare(predictors, (read_rows(file), read_rows(file)), **options)
 
 
