@@ -201,3 +201,15 @@ def test_a_reader_that_leaves_is_no_error(model: Path) -> None:
         _, talk = process.communicate(text, timeout=120)
     assert "Traceback" not in talk
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is a device of Linux")
+@pytest.mark.parametrize("words", [("predict", "a fine day", "--json"), ("--help",)])
+def test_a_full_disk_behind_the_output_is_an_ordinary_error(model: Path, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", "from unmask.cli import main; main()", *words]
+    command += ["--model", str(model)] if words[0] == "predict" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "No space left" in done.stderr

@@ -1,5 +1,6 @@
 """The command line: one table of commands, each imported only when it is chosen."""
 
+import errno
 import importlib
 import io
 import json
@@ -18,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unmask import __version__
 from unmask.bundled import find_model
 from unmask.config import explain
+from unmask.disk import FULL
 from unmask.errors import InterruptedRunError, ResourceError, UnmaskError, UsageError, is_out_of_memory
 
 COMMANDS = {
@@ -154,20 +156,40 @@ def _run(words: list[str], is_debugging: bool) -> int:
     except UnmaskError as error:
         return _tell(error, is_debugging)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return 0
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return _tell(_no_memory(words, error), is_debugging)
     except OSError as error:
-        if error.filename is None:
+        told = _refused(error)
+        if told is None:
             raise
-        told = ResourceError("cannot-open", str(error.strerror), place=error.filename, remedy="check path and rights")
         return _tell(told, is_debugging)
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
         return _tell(InterruptedRunError(number, "what was finished before"), is_debugging)
+
+
+def _refused(error: OSError) -> ResourceError | None:
+    """What an error of the system means for a user; `None` for those that only a bug can explain."""
+    if error.filename is not None:
+        return ResourceError("cannot-open", str(error.strerror), place=error.filename, remedy="check path and rights")
+    if error.errno not in (*FULL, errno.EIO):
+        return None
+    _close_output()  # what is left in its buffer would fail again when the process ends
+    return ResourceError(
+        "cannot-write",
+        f"what was written is not whole: {error.strerror}",
+        place="standard output, or a file for the time being",
+        remedy="free some space, or write elsewhere, and start the same command again",
+    )
+
+
+def _close_output() -> None:
+    """Let the rest of standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _no_memory(words: list[str], error: Exception) -> ResourceError:
