@@ -16,11 +16,11 @@ from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, install, runs
-from unmask.errors import ArtefactError, DataError, ResourceError
+from unmask.errors import ArtefactError, ResourceError
 from unmask.runtime import Machine, machine, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
-from unmask.tasks.rows import row_of
+from unmask.tasks.rows import check_rows, rows_of
 
 log = logging.getLogger("unmask")
 
@@ -110,11 +110,9 @@ class Predictor:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
 
         Raises:
-            DataError: a text is empty, or a single string was given in place of a list.
+            DataError: a text is empty or no text at all, with its number; or no list was given.
         """
-        if isinstance(texts, str):
-            raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
-        return self.predict_rows([row_of(text, self.task.text_columns) for text in texts])
+        return self.predict_rows(rows_of(texts, self.task.text_columns))
 
     def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
         """Predict for rows; one prediction each, in order.
@@ -128,6 +126,7 @@ class Predictor:
             DataError: a column is missing, a text is empty or a label is unknown; the place is named.
             ResourceError: there is not enough memory for a batch.
         """
+        check_rows(rows, place)
         said = self.run(rows, place=place, is_labelled=is_labelled)
         return [self.task.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
