@@ -83,6 +83,7 @@ def test_what_is_wrong_with_the_file_is_no_bad_row(ask: Ask, tmp_path: Path) -> 
     assert (code, lines) == (3, [])
     assert "missing-column" in talk
     assert "--skip-bad" not in talk
+    assert "--text-column NAME" in talk
 
 
 def test_records_name_their_line_and_carry_columns_over(ask: Ask, table: Path) -> None:
@@ -142,3 +143,31 @@ def test_a_table_waits_for_the_first_answer(ask: Ask, table: Path, tmp_path: Pat
     table.write_text('id,text,label\n1,"",good\n2,a fine film,good\n')
     assert ask("--file", table, "--skip-bad", "--output", tmp_path / "out.csv")[0] == 0
     assert "answer_label" in (tmp_path / "out.csv").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("more", [(), ("--skip-bad",)])
+def test_a_column_of_another_case_is_taken_and_told(ask: Ask, table: Path, more: tuple[str, ...]) -> None:
+    table.write_text("ID,Text ,label\n7,a fine film,good\n")
+    code, lines, talk = ask("--file", table, "--json", "--keep", "id", *more)
+    assert code == 0
+    answer = json.loads(lines[0])
+    assert (answer["input"], answer["kept"]) == ({"text": "a fine film"}, {"id": "7"})
+    assert "'Text ' is taken for 'text'" in talk
+    table.write_text("Text,TEXT\na,b\n")
+    assert ask("--file", table, *more)[0] == 3, "either could be meant"
+
+
+def test_scores_need_no_column_of_the_same_case(model: Path, table: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scores = []
+    for header in ("text,label", "Text,LABEL"):
+        table.write_text(f"{header}\na fine film,good\na dull film,bad\n")
+        with pytest.raises(SystemExit) as caught:
+            main(["evaluate", str(table), "--model", str(model), "--json"])
+        assert not caught.value.code
+        scores.append({**json.loads(capfd.readouterr().out), "seconds": 0})
+    assert scores[0] == scores[1]
+    table.write_text("text,class\na fine film,good\n")
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", str(table), "--model", str(model), "--json"])
+    assert caught.value.code == 3
+    assert "--label-column NAME" in capfd.readouterr().err

@@ -1,23 +1,38 @@
 """Rows of files, of standard input and of the command line, as the commands that use a model read them."""
 
+import itertools
+import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unmask.cli import heavy
 from unmask.errors import DataError, UsageError
 
+log = logging.getLogger("unmask")
+
+Read = TypeVar("Read")
 Placed = tuple[object, dict[str, Any] | DataError]
 """Where a row comes from, and the row, or what is wrong with it."""
+
+_COLUMNS = ("text_column", "pair_column", "label_column")  # fields of settings, and flags
 
 
 def labelled(file: Path, task: Any, names: list[str] | None, *, skip_bad: bool = False) -> Any:
     """Rows of a file; with `skip_bad` those that the task can take."""
     rejects = heavy("unmask.data.rejects:Rejects")() if skip_bad else None
     tags = getattr(task.settings, "label_column", None)
-    read = heavy("unmask.data.recognise:read_rows")
-    table = read(file, task.columns, task.form, names=names, reject=rejects, tags=tags)
+    read_rows = heavy("unmask.data.recognise:read_rows")
+
+    def read(columns: Sequence[str]) -> Any:
+        return read_rows(file, columns, task.form, names=names, reject=rejects, tags=tags)
+
+    table, others = _read_alike(read, task, file, task.columns, names)
+    if others:
+        table = replace(table, columns=task.columns, rows=[_renamed(row, others) for row in table.rows])
     if rejects is not None:
         table = heavy("unmask.tasks.sound:sound_rows")(task, table, rejects)
         rejects.write(Path(f"{file.name}.rejects"))
@@ -69,8 +84,9 @@ def file_rows(
         lines = heavy("unmask.data.files:read_lines")(file)
         yield from _rows(str(file), columns, _parts(lines, columns))
     elif task.form == "table" and file.is_file():
-        wanted = tuple(dict.fromkeys((*columns, *keep)))
-        yield from (_table_rows if skip_bad else _iterated_rows)(file, wanted, names)
+        read = partial(_table_rows if skip_bad else _iterated_rows, file, names)
+        rows, others = _read_alike(read, task, file, tuple(dict.fromkeys((*columns, *keep))), names)
+        yield from ((place, row if isinstance(row, DataError) else _renamed(row, others)) for place, row in rows)
     else:
         form = None if task.form == "tagged" else task.form  # a tagger answers about texts of any file
         table = heavy("unmask.data.recognise:read_rows")(file, columns, form, names=names)
@@ -124,22 +140,72 @@ def _rows(source: str, columns: tuple[str, ...], given: Iterable[list[str] | Dat
             )
 
 
-def _iterated_rows(file: Path, columns: tuple[str, ...], names: list[str] | None) -> Iterator[Placed]:
+def _iterated_rows(file: Path, names: list[str] | None, columns: Sequence[str]) -> Iterator[Placed]:
     """One by one, up to the first that cannot be read."""
-    has_begun = False
+    rows = heavy("unmask.data.rows:iter_table")(file, columns, names=names)
+    first = next(rows)  # says what is wrong with the file as a whole
+    return itertools.chain([first], _up_to_error(rows))
+
+
+def _up_to_error(rows: Iterator[Placed]) -> Iterator[Placed]:
     try:
-        for placed in heavy("unmask.data.rows:iter_table")(file, columns, names=names):
-            has_begun = True
-            yield placed
+        yield from rows
     except DataError as error:
-        if not has_begun:  # the file as a whole may be wrong
-            raise
         yield error.details["place"], error
 
 
-def _table_rows(file: Path, columns: tuple[str, ...], names: list[str] | None) -> Iterator[Placed]:
+def _table_rows(file: Path, names: list[str] | None, columns: Sequence[str]) -> Iterator[Placed]:
     """All of them, those that cannot be read as their errors."""
     errors: list[DataError] = []
     table = heavy("unmask.data.rows:read_table")(file, columns, names=names, reject=errors.append)
     rows: list[Placed] = [(table.place(index), row) for index, row in enumerate(table.rows)]
-    yield from sorted(rows + [(error.details["place"], error) for error in errors], key=lambda one: line_of(one[0]))
+    return iter(sorted(rows + [(error.details["place"], error) for error in errors], key=lambda one: line_of(one[0])))
+
+
+def _read_alike(
+    read: Callable[[Sequence[str]], Read], task: Any, file: Path, wanted: Sequence[str], names: list[str] | None
+) -> tuple[Read, dict[str, str]]:
+    """Read columns of a file; of those that are not there, others that are called alike but for case.
+
+    Args:
+        read: does it, by the names that the file has.
+        task: names the columns in its settings.
+        file: that is read.
+        wanted: names of the columns.
+        names: of all columns, for a table without a header.
+
+    Returns:
+        What was read, and the wanted names of columns that have another one in the file.
+
+    Raises:
+        DataError: there is no such column; the flags that name another one are told.
+    """
+    try:
+        return read(wanted), {}
+    except DataError as error:
+        if error.code != "missing-column" or task.form != "table":
+            raise
+        _, first = next(heavy("unmask.data.rows:iter_table")(file, names=names))
+        alike = {name: _alike(name, first) for name in wanted if name not in first}
+        if not alike or None in alike.values():
+            error.details["fix"] = error.details["fix"] or _flags(task, alike)
+            raise
+    others = {str(column): name for name, column in alike.items()}
+    for column, name in others.items():
+        log.info("%s: its column '%s' is taken for '%s'", file, column, name)
+    return read([alike.get(name) or name for name in wanted]), others
+
+
+def _alike(name: str, columns: Iterable[str]) -> str | None:
+    found = [column for column in columns if column.strip().casefold() == name.strip().casefold()]
+    return found[0] if len(found) == 1 else None
+
+
+def _flags(task: Any, missing: Collection[Any]) -> str | None:
+    fields = [name for name in _COLUMNS if getattr(task.settings, name, None) in missing]
+    flags = ", ".join(f"--{name.replace('_', '-')} NAME" for name in fields)
+    return f"name the file's column: {flags}" if flags else None
+
+
+def _renamed(row: dict[str, Any], others: dict[str, str]) -> dict[str, Any]:
+    return {others.get(name, name): value for name, value in row.items()} if others else row
