@@ -16,7 +16,7 @@ from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, install, runs
-from unmask.errors import ArtefactError, ResourceError
+from unmask.errors import ArtefactError, ResourceError, UsageError
 from unmask.runtime import Machine, machine, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
@@ -224,6 +224,13 @@ def build_task(
             remedy="fine-tune it first: unmask finetune FILE --model FOLDER",
         )
     kind = find_task(wanted)
+    if "candidate_labels" in (options or {}) and "candidate_labels" not in kind.settings_class.model_fields:
+        raise UsageError(
+            "not-zero-shot",
+            f"classes to choose from are for zero-shot classification; the task here is '{wanted}'",
+            place="--labels, or the option candidate_labels",
+            remedy="add --task zero_shot with a model of inference (NLI); a classifier has its own classes",
+        )
     known = {"labels": model.labels or (), "multi_label": model.problem_type == "multi_label_classification"}
     values = {name: value for name, value in known.items() if name in kind.settings_class.model_fields}
     if stored.get("name") in (None, wanted):

@@ -150,6 +150,13 @@ def test_a_missing_model_is_never_a_random_start(ask, rows: Path, tmp_path: Path
     assert not (tmp_path / "run/model").exists()
 
 
+def test_classes_to_choose_from_need_zero_shot(ask, model: Path) -> None:
+    code, talk = ask("predict", "a fine day", "--model", model, "--labels", "a,b")
+    assert code == 2
+    assert "--task zero_shot" in talk
+    assert "candidate_labels'; did you mean" not in talk
+
+
 def test_a_run_folder_stands_for_its_model(ask, model: Path, rows: Path, tmp_path: Path) -> None:
     assert ask("predict", "a fine day", "--model", model.parent)[0] == 0
     assert ask("evaluate", rows, "--model", model.parent)[0] == 0
