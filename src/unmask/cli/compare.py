@@ -45,7 +45,7 @@ def compare(
         json: Write one JSON object, with all rows that differ.
     """
     predictors = tuple(asked.open(folder, label_column=label_column) for folder in (first, second))
-    tables = tuple(labelled(file, one.task, asked.names) for one in predictors)
+    tables = tuple(labelled(file, one.task, asked.reading.names) for one in predictors)
     found = heavy("unmask.study.compare:compare")(predictors, tables, **draws.model_dump())
     if json:
         say(asdict(found))

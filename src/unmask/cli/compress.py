@@ -53,7 +53,7 @@ def quantize(
     found = heavy("unmask.compress.quantize:quantize")(
         model,
         task,
-        labelled(dev, task, asked.names),
+        labelled(dev, task, asked.reading.names),
         output,
         precision=precision,
         max_drop=max_drop,

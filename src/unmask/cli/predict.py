@@ -56,11 +56,11 @@ def predict(
         )
     written.check(file)
     source: Any = asked.open(model) if processes == 1 else partial(asked.share(processes).open, model)
-    task = source.task if processes == 1 else asked.reading(model)
+    task = source.task if processes == 1 else asked.task_of(model)
     if file is None:
         rows = given_rows(task, texts, pair or [])
     else:
-        rows = file_rows(task, file, asked.names, keep=written.keep or (), skip_bad=written.skip_bad)
+        rows = file_rows(task, file, asked.reading.names, keep=written.keep or (), skip_bad=written.skip_bad)
     is_typed = not texts and file is None and sys.stdin.isatty()
     answers = heavy("unmask.stream:stream")(rows, source, processes=processes, chunk=1 if is_typed else _CHUNK)
     with written.open(task.text_columns, json=json) as write:

@@ -33,35 +33,47 @@ class Question(Settings):
         return {"task": self.task, "columns": columns, "options": self.options | candidates}
 
 
-class Asked(Settings):
-    """What is asked of a model about the rows of a file, and what computes it."""
+class Reading(Settings):
+    """Which columns of a file are read."""
 
-    question: Annotated[Question, Parameter(name="*")] = Question()
-    """The question."""
     text_column: str | None = None
     """Column of the text in FILE, if it has another name there."""
     pair_column: str | None = None
     """Column of the second text in FILE."""
     columns: str | None = None
     """Names of all columns of FILE, with commas between them, if it has no header."""
-    computing: Annotated[Computing, Parameter(name="*")] = Computing()
-    """What computes the answers."""
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """The columns of texts, as settings of a task."""
+        return {"text_column": self.text_column, "pair_column": self.pair_column}
 
     @property
     def names(self) -> list[str] | None:
         """Names of all columns, where they were given."""
         return [name.strip() for name in self.columns.split(",")] if self.columns else None
 
+
+class Asked(Settings):
+    """What is asked of a model about the rows of a file, and what computes it."""
+
+    question: Annotated[Question, Parameter(name="*")] = Question()
+    """The question."""
+    reading: Annotated[Reading, Parameter(name="*")] = Reading()
+    """The columns."""
+    computing: Annotated[Computing, Parameter(name="*")] = Computing()
+    """What computes the answers."""
+
     def changes(self, **columns: str | None) -> dict[str, Any]:
         """The question, with the columns of FILE and further ones."""
-        return self.question.changes(text_column=self.text_column, pair_column=self.pair_column, **columns)
+        return self.question.changes(**self.reading.named, **columns)
 
     def share(self, processes: int) -> "Asked":
         """The same for each of several processes, which share the cores."""
         threads = self.computing.threads or max(1, heavy("unmask.runtime:cpu_cores")() // processes)
         return self.model_copy(update={"computing": self.computing.model_copy(update={"threads": threads})})
 
-    def reading(self, model: Path) -> Any:
+    def task_of(self, model: Path) -> Any:
         """The task, to read rows for other processes that answer them: weights are mapped, and nothing is packed."""
         if heavy("unmask.checkpoint:is_exported")(model):
             return heavy("unmask.exported:exported_task")(model, columns=self.changes()["columns"])
@@ -94,7 +106,7 @@ def evaluate(
         json: Write one JSON object.
     """
     predictor = asked.open(model, label_column=label_column)
-    table = labelled(file, predictor.task, asked.names, skip_bad=skip_bad)
+    table = labelled(file, predictor.task, asked.reading.names, skip_bad=skip_bad)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     if json:
         say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
