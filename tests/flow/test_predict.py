@@ -77,6 +77,16 @@ def test_lines_of_standard_input_are_skipped_too(ask: Ask, monkeypatch: pytest.M
     assert "1 wrong-encoding" in talk
 
 
+def test_a_text_may_begin_with_a_dash(ask: Ask, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, talk = ask("-5 degrees")
+    assert code == 2
+    assert "behind --" in talk
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "--model", str(model), "--", "-5 degrees"])
+    assert not caught.value.code
+    assert "-5 degrees" in capfd.readouterr().out
+
+
 def test_what_is_wrong_with_the_file_is_no_bad_row(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     code, lines, talk = ask("--file", tmp_path / "other.csv")

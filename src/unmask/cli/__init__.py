@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from unmask import __version__
 from unmask.bundled import find_model
@@ -68,6 +68,7 @@ SMALLER = {"pretrain": "--micro-batch-size", "build": "--pretrain.micro-batch-si
 )
 """The flag that makes a command take less memory."""
 _TRAINING = ("pretrain", "build", "finetune", "tune", "suite")
+_OF_TEXTS = ("predict", "search")
 _GROUPS = {
     "tokenizer": "Train and measure tokenizers.",
     "corpus": "Build and describe corpora.",
@@ -152,7 +153,7 @@ def _run(words: list[str], is_debugging: bool) -> int:
         sys.stdout.flush()
         return 0
     except CycloptsError as error:
-        return _tell(_usage(error), is_debugging)
+        return _tell(_usage(error, words), is_debugging)
     except UnmaskError as error:
         return _tell(error, is_debugging)
     except BrokenPipeError:
@@ -206,13 +207,16 @@ def _no_memory(words: list[str], error: Exception) -> ResourceError:
     )
 
 
-def _usage(error: CycloptsError) -> UsageError:
+def _usage(error: CycloptsError, words: list[str]) -> UsageError:
     cause = error.__cause__
     if isinstance(cause, pydantic.ValidationError) and error.argument is not None:
         hint = error.argument.hint
         if isinstance(hint, type) and issubclass(hint, pydantic.BaseModel):
             return explain(cause, hint, place="command line")
-    return UsageError("bad-command", str(error), place="command line", remedy="add --help to see what is accepted")
+    remedy = "add --help to see what is accepted"
+    if isinstance(error, UnknownOptionError) and words[0] in _OF_TEXTS:
+        remedy += f'; a text that begins with a dash stands last, behind --: unmask {words[0]} ... -- "-5 degrees"'
+    return UsageError("bad-command", str(error), place="command line", remedy=remedy)
 
 
 def _tell(error: UnmaskError, is_debugging: bool) -> int:

@@ -41,7 +41,8 @@ def predict(
     that cannot be answered has an empty line; with --json its `output` is null, and `reason` says why.
 
     Args:
-        texts: Texts to answer for; write <mask> (or [MASK]) where a word is to be filled in.
+        texts: Texts to answer for, behind -- if one begins with a dash. Where a word is to be filled in, write <mask>;
+            [MASK] is for models in BERT form alone.
         model: Model folder, run folder, or one that `unmask export` wrote.
         pair: Second text of each pair, once for each TEXT.
         file: Table with the model's text columns, or a .txt file with one text a line.
