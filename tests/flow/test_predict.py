@@ -111,6 +111,8 @@ def test_records_name_their_line_and_carry_columns_over(ask: Ask, table: Path) -
     ("words", "said"),
     [
         (("a film", "--keep", "id"), "no-columns"),
+        (("--file", "lines.txt", "--text-column", "body"), "--text-column"),
+        (("--file", "lines.txt", "--columns", "a,b"), "--columns"),
         (("--file", "rows.csv", "--keep", "idd"), "did you mean 'id'"),
         (("--file", "rows.csv", "--output", "rows.csv"), "exists"),
         (("--file", "rows.csv", "--output", "rows.xls"), ".jsonl or .csv"),
@@ -120,6 +122,7 @@ def test_what_cannot_be_kept_or_written_is_refused(
     ask: Ask, table: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.chdir(table.parent)
+    Path("lines.txt").write_text("a fine film\n")
     code, lines, talk = ask(*words)
     assert code in (2, 3)
     assert (lines, table.read_text()) == ([], ROWS)

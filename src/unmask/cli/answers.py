@@ -30,14 +30,11 @@ class Written(Settings):
     skip_bad: bool = False
     """Go on behind rows that cannot be answered, such as empty texts; the whole table is then held in memory."""
 
-    def check(self, file: Path | None) -> None:
-        """Refuse what cannot be written, before anything is computed.
-
-        Args:
-            file: where the rows come from; texts of the command or of standard input without one.
+    def check(self) -> None:
+        """Refuse an output that cannot be written, before anything is computed.
 
         Raises:
-            UsageError: the output exists, or its name says no format; there are no columns to keep.
+            UsageError: it exists, or its name says no format.
         """
         if self.output is not None and self.output.suffix not in FORMATS:
             raise UsageError(
@@ -48,10 +45,6 @@ class Written(Settings):
             )
         if self.output is not None:
             heavy("unmask.storage:refuse_existing")(self.output)
-        if self.keep and (file is None or file.suffix == ".txt"):
-            raise UsageError(
-                "no-columns", "texts alone have no other columns", place="--keep", remedy="name a table with --file"
-            )
 
     @contextlib.contextmanager
     def open(self, columns: Sequence[str], *, json: bool) -> Iterator[Write]:

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 
 from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.answers import Written
-from unmask.cli.rows import file_rows, given_rows
+from unmask.cli.rows import file_rows, given_rows, has_lines
 from unmask.cli.use import Asked
 from unmask.errors import DataError, UsageError
 
@@ -55,9 +55,11 @@ def predict(
             f"{len(texts)} texts, {len(pair or [])} second texts" + (" and a file" if file else ""),
             remedy="give one --pair for each TEXT, and either texts or --file",
         )
-    written.check(file)
+    written.check()
     source: Any = asked.open(model) if processes == 1 else partial(asked.share(processes).open, model)
     task = source.task if processes == 1 else asked.task_of(model)
+    if file is None or has_lines(task, file):
+        _refuse_columns({**asked.reading.model_dump(), "keep": written.keep})
     if file is None:
         rows = given_rows(task, texts, pair or [])
     else:
@@ -69,6 +71,18 @@ def predict(
             write(placed, answer)
     if written.output is not None:
         say(f"answers: {written.output}")
+
+
+def _refuse_columns(named: dict[str, object]) -> None:
+    for name, value in named.items():
+        if value is not None:
+            raise UsageError(
+                "no-columns",
+                "lines of text have no columns",
+                place=f"--{name.replace('_', '-')}",
+                value=value,
+                remedy="leave it out; or name a table, such as a .csv, .tsv or .jsonl file, with --file",
+            )
 
 
 def _told(answers: Iterator[Any]) -> Iterator[Any]:

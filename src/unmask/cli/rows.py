@@ -80,7 +80,7 @@ def file_rows(
         DataError: the file cannot be read at all.
     """
     columns = task.text_columns
-    if file.suffix == ".txt" and task.form == "table":
+    if has_lines(task, file):
         lines = heavy("unmask.data.files:read_lines")(file)
         yield from _rows(str(file), columns, _parts(lines, columns))
     elif task.form == "table" and file.is_file():
@@ -94,6 +94,11 @@ def file_rows(
             if table.rows and name not in table.rows[0]:
                 raise heavy("unmask.data.rows:missing_column")(name, tuple(table.rows[0]), file)
         yield from ((table.place(index), row) for index, row in enumerate(table.rows))
+
+
+def has_lines(task: Any, file: Path) -> bool:
+    """Whether a file is read as one text a line, without columns."""
+    return file.suffix == ".txt" and task.form == "table"
 
 
 def line_of(place: object) -> int:
