@@ -85,7 +85,7 @@ def record(placed: Placed, answer: Any, kept: Sequence[str]) -> dict[str, Any]:
             told["kept"] = {name: row[name] for name in kept}
     if isinstance(answer, DataError):
         return told | {"output": None, "reason": f"{answer.reason} [{answer.code}]"}
-    return told | asdict(answer)
+    return told | answer.record()
 
 
 def line(columns: Sequence[str], placed: Placed, answer: Any) -> str:

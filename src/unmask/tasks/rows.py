@@ -19,6 +19,10 @@ class Prediction:
         """The answer as one line for a terminal, or a few."""
         return "\t".join(str(value) for value in asdict(self).values())
 
+    def record(self) -> dict[str, Any]:
+        """The answer for machines: its fields, by name, as far as they say something."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Mark:
