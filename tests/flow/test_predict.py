@@ -170,6 +170,23 @@ def test_a_column_of_another_case_is_taken_and_told(ask: Ask, table: Path, more:
     assert ask("--file", table, *more)[0] == 3, "either could be meant"
 
 
+def test_no_answers_have_no_accuracy_and_columns_have_names(
+    model: Path, table: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table.write_text("text,label\na fine film,good\na dull film,bad\n")
+    said = []
+    for more in (["--json"], []):
+        with pytest.raises(SystemExit) as caught:
+            main(["evaluate", str(table), "--model", str(model), "--options.abstain_below", "0.9999", *more])
+        assert not caught.value.code
+        said.append(capfd.readouterr().out)
+    assert (json.loads(said[0])["coverage"], json.loads(said[0])["accuracy_answered"]) == (0, None)
+    lines = said[1].splitlines()
+    assert "accuracy_answered none" in lines
+    at = lines.index("confusion (rows: label, columns: answer)")
+    assert [line.split() for line in lines[at + 1 : at + 4]] == [["bad", "good"], ["bad", "0", "0"], ["good", "0", "0"]]
+
+
 def test_scores_need_no_column_of_the_same_case(model: Path, table: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scores = []
     for header in ("text,label", "Text,LABEL"):

@@ -12,6 +12,8 @@ from unmask.cli.computing import Computing
 from unmask.cli.rows import labelled
 from unmask.config import Settings
 
+_MOST_LETTERS = 12  # of a class over its column
+
 
 class Question(Settings):
     """Which question a model is asked."""
@@ -108,26 +110,37 @@ def evaluate(
     predictor = asked.open(model, label_column=label_column)
     table = labelled(file, predictor.task, asked.reading.names, skip_bad=skip_bad)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
+    scores = dict(result.scores)
+    if scores.get("coverage") == 0:  # training needs a number to choose by, a reader is misled by one
+        scores["accuracy_answered"] = None
     if json:
-        say({"rows": result.rows, "seconds": round(result.seconds, 3), **result.scores})
-    else:
-        for line in _scores(result):
-            say(line)
+        say({"rows": result.rows, "seconds": round(result.seconds, 3), **scores})
+        return
+    for line in _scores(scores):
+        say(line)
+    say(f"{result.rows} rows in {result.seconds:.2f} s, {result.rows / max(result.seconds, 1e-9):.0f} a second")
 
 
-def _scores(result: Any) -> Iterator[str]:
-    for name, value in result.scores.items():
+def _scores(scores: dict[str, Any]) -> Iterator[str]:
+    for name, value in scores.items():
         if isinstance(value, float):
             yield f"{name:<16} {value:.4f}"
-    if "interval" in result.scores:
-        yield "95 % interval    {:.4f} to {:.4f}".format(*result.scores["interval"])
-    for name, one in result.scores.get("per_class", {}).items():
+        elif value is None and name != "interval":
+            yield f"{name:<16} none"
+    if scores.get("interval") is not None:
+        yield "95 % interval    {:.4f} to {:.4f}".format(*scores["interval"])
+    for name, one in scores.get("per_class", {}).items():
         yield f"  {name:<24} P {one['precision']:.3f}  R {one['recall']:.3f}  F1 {one['f1']:.3f}  rows {one['rows']}"
-    if len(result.scores.get("labels", ())) in range(1, 13):
-        yield "confusion (rows: label, columns: answer)"
-        for name, counts in zip(result.scores["labels"], result.scores["confusion"], strict=True):
-            yield f"  {name:<24} " + " ".join(f"{count:>6}" for count in counts)
-    yield f"{result.rows} rows in {result.seconds:.2f} s, {result.rows / max(result.seconds, 1e-9):.0f} a second"
+    if len(scores.get("labels", ())) in range(1, 13):
+        yield from _confusion(scores["labels"], scores["confusion"])
+
+
+def _confusion(labels: list[str], confusion: list[list[int]]) -> Iterator[str]:
+    widths = [max(6, min(len(name), _MOST_LETTERS)) for name in labels]
+    yield "confusion (rows: label, columns: answer)"
+    yield f"  {'':<24} " + " ".join(f"{name[:width]:>{width}}" for name, width in zip(labels, widths, strict=True))
+    for name, counts in zip(labels, confusion, strict=True):
+        yield f"  {name:<24} " + " ".join(f"{count:>{width}}" for count, width in zip(counts, widths, strict=True))
 
 
 def verify(folder: ModelFolder, *, json: bool = False) -> None:
