@@ -45,7 +45,10 @@ def compare(
         json: Write one JSON object, with all rows that differ.
     """
     predictors = tuple(asked.open(folder, label_column=label_column) for folder in (first, second))
-    tables = tuple(labelled(file, one.task, asked.reading.names) for one in predictors)
+    tables = []
+    for which, one in zip(heavy("unmask.study.compare:MODELS"), predictors, strict=True):
+        with heavy("unmask.study.compare:of_model")(which):
+            tables.append(labelled(file, one.task, asked.reading.names))
     found = heavy("unmask.study.compare:compare")(predictors, tables, **draws.model_dump())
     if json:
         say(asdict(found))
