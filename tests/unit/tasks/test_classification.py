@@ -170,36 +170,6 @@ def test_the_first_classes_are_listed_when_asked_for() -> None:
     assert plain.summary() == f"{plain.label}\t{plain.score:.4f}"
 
 
-@pytest.mark.parametrize(
-    ("texts", "code", "said"),
-    [
-        (["a", None], "not-a-text", "type NoneType"),
-        (["a", float("nan")], "not-a-text", "type float"),
-        (["a", 3], "not-a-text", "type int"),
-        (["a", b"abc"], "not-a-text", "type bytes"),
-        (["a", {"text": None}], "not-a-text", "type NoneType"),
-        (["a", ("b", "c")], "wrong-number-of-texts", "2 were given"),
-        ("a", "not-a-list", "a single string"),
-        ({"text": ["a"]}, "not-a-list", "type dict"),
-        (7, "not-a-list", "type int"),
-    ],
-)
-def test_what_is_no_text_is_named_with_its_number(texts: Any, code: str, said: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
-        Predictor(classifier())(texts)
-    assert caught.value.code == code
-    assert caught.value.details["place"] == (None if code == "not-a-list" else "text 2")
-
-
-@pytest.mark.parametrize(
-    ("rows", "code"), [({"text": ["a"]}, "not-a-list"), (["a text"], "not-a-row"), ([{"text": ["a"]}], "not-a-text")]
-)
-def test_what_is_no_row_is_named(rows: Any, code: str) -> None:
-    with pytest.raises(DataError) as caught:
-        Predictor(classifier()).predict_rows(rows)
-    assert caught.value.code == code
-
-
 def test_below_a_probability_there_is_no_answer_and_coverage_is_told() -> None:
     task = classifier(abstain_below=0.6)
     answers = [
