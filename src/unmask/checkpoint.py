@@ -26,6 +26,7 @@ WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 META = "unmask.json"
 GOLDEN = "golden.json"
+_EVENTS = "events.jsonl"  # of a run folder
 FORMAT = 1
 MAX_HEADER_BYTES = 1 << 20  # large models need a tenth of it; more would cost seconds before anything is checked
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "pytorch_model.bin.index.json")
@@ -130,6 +131,13 @@ def load_model(folder: Path, *, head: Head | None = None) -> Model:
         ArtefactError: the folder is missing, incomplete, corrupt, or holds weights in an unsafe or unknown form.
     """
     folder = Path(folder)
+    if (folder / _EVENTS).is_file() and not (folder / "model").exists():
+        raise ArtefactError(
+            "no-model",
+            "the run in this folder has not come to its end, so there is no model yet",
+            place=folder,
+            remedy="start its command again, which goes on where it ended",
+        )
     if not (folder / "config.json").is_file():
         raise ArtefactError(
             "no-model",

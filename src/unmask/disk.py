@@ -20,7 +20,8 @@ log = logging.getLogger("unmask")
 
 PART_BYTES = 4 << 20
 RETRY_SECONDS = (0.2, 1.0, 5.0)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of errors that say that there is no room."""
 _REFUSED = {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
 }  # fmt: skip
@@ -82,7 +83,7 @@ def named_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         saved = "everything written before is untouched"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise ResourceError(
                 "disk-full",
                 f"there is no room to write: {error.strerror}",

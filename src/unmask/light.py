@@ -13,7 +13,7 @@ from unmask import storage
 from unmask.config import Settings, resolve
 from unmask.data.features import Features, sorted_batches
 from unmask.engine.onnx_run import Runner, read_graph, saturates
-from unmask.errors import ArtefactError, DataError
+from unmask.errors import ArtefactError
 from unmask.model.chain import Chain
 from unmask.model.config import EncoderConfig
 from unmask.tasks.choice_reader import ChoiceReader, MultipleChoiceSettings
@@ -21,7 +21,7 @@ from unmask.tasks.class_reader import ClassificationSettings, ClassReader
 from unmask.tasks.mask_reader import MaskedLMSettings, MaskReader
 from unmask.tasks.number_reader import NumberReader, RegressionSettings
 from unmask.tasks.reader import Reader
-from unmask.tasks.rows import Place, Row, row_number, row_of
+from unmask.tasks.rows import Place, Row, check_rows, row_number, rows_of
 from unmask.tasks.span_reader import SpanQASettings, SpanReader
 from unmask.tasks.tag_reader import TaggingSettings, TagReader
 from unmask.tasks.text_reader import Seq2SeqSettings, TextReader
@@ -97,11 +97,9 @@ class LightPredictor:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
 
         Raises:
-            DataError: a text is empty, or a single string was given in place of a list.
+            DataError: a text is empty or no text at all, with its number; or no list was given.
         """
-        if isinstance(texts, str):
-            raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
-        return self.predict_rows([row_of(text, self.reader.text_columns) for text in texts])
+        return self.predict_rows(rows_of(texts, self.reader.text_columns))
 
     def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
         """Predict for rows; one prediction each, in order.
@@ -115,6 +113,7 @@ class LightPredictor:
             DataError: a column is missing, a text is empty or a label is unknown; the place is named.
             ResourceError: there is not enough memory for a batch, or the graph fails.
         """
+        check_rows(rows, place)
         said = self.run(rows, place=place, is_labelled=is_labelled)
         return [self.reader.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 

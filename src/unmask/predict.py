@@ -16,11 +16,11 @@ from unmask.checkpoint import Model, load_model
 from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, choose_card, install, runs
-from unmask.errors import ArtefactError, DataError, UsageError
+from unmask.errors import ArtefactError, UsageError
 from unmask.runtime import Machine, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
-from unmask.tasks.rows import row_of
+from unmask.tasks.rows import check_rows, rows_of
 
 log = logging.getLogger("unmask")
 
@@ -68,8 +68,8 @@ class Predictor:
         """Open a model folder.
 
         Args:
-            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head; or the name of a
-                bundled model, such as `unmask-small-en`.
+            folder: written by unmask, or a published RoBERTa, XLM-R or BERT-form folder with a head; a run folder, for
+                its model; or the name of a bundled model, such as `unmask-small-en`.
             task: name of the task; by default the one that the folder was made for.
             columns: other names for the columns of its settings, such as {"text_column": "review"}; `None` keeps one.
             options: other values for its settings, such as {"top_k": 3}.
@@ -113,11 +113,9 @@ class Predictor:
         """Predict for texts, pairs (two strings) or rows (mappings from column to text), in order.
 
         Raises:
-            DataError: a text is empty, or a single string was given in place of a list.
+            DataError: a text is empty or no text at all, with its number; or no list was given.
         """
-        if isinstance(texts, str):
-            raise DataError("not-a-list", "a single string was given", remedy="pass a list of texts: [text]")
-        return self.predict_rows([row_of(text, self.task.text_columns) for text in texts])
+        return self.predict_rows(rows_of(texts, self.task.text_columns))
 
     def predict_rows(self, rows: Sequence[Row], *, place: Place = row_number, is_labelled: bool = False) -> list[Any]:
         """Predict for rows; one prediction each, in order.
@@ -131,6 +129,7 @@ class Predictor:
             DataError: a column is missing, a text is empty or a label is unknown; the place is named.
             ResourceError: there is not enough memory for a batch.
         """
+        check_rows(rows, place)
         said = self.run(rows, place=place, is_labelled=is_labelled)
         return [self.task.decode(parts, features, row) for (parts, features), row in zip(said, rows, strict=True)]
 
@@ -236,6 +235,13 @@ def build_task(
             remedy="fine-tune it first: unmask finetune FILE --model FOLDER",
         )
     kind = find_task(wanted)
+    if "candidate_labels" in (options or {}) and "candidate_labels" not in kind.settings_class.model_fields:
+        raise UsageError(
+            "not-zero-shot",
+            f"classes to choose from are for zero-shot classification; the task here is '{wanted}'",
+            place="--labels, or the option candidate_labels",
+            remedy="add --task zero_shot with a model of inference (NLI); a classifier has its own classes",
+        )
     known = {"labels": model.labels or (), "multi_label": model.problem_type == "multi_label_classification"}
     values = {name: value for name, value in known.items() if name in kind.settings_class.model_fields}
     if stored.get("name") in (None, wanted):

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import xxhash
 
@@ -180,6 +180,39 @@ def write_text(path: Path, text: str) -> None:
             disk.sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """Give a fresh text file to fill; when the block ends well it becomes `path`, which must not exist before.
+
+    Raises:
+        UsageError: `path` exists already.
+        ResourceError: the disk is full; nothing is left of the file.
+    """
+    refuse_existing(path)
+    disk.make_folder(path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk.named_errors(path):
+        try:
+            disk.watch(disk.Operation("create", partial))
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                yield file
+            disk.sync(partial)
+            disk.rename(partial, path)
+            disk.sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to write over a file or a folder.
+
+    Raises:
+        UsageError: `path` exists already.
+    """
+    if path.exists():
+        raise UsageError("exists", "the output exists already", place=path, remedy="choose another name, or remove it")
 
 
 def read_json(path: Path) -> Any:

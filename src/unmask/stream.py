@@ -3,21 +3,21 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from unmask.errors import ResourceError, UnmaskError, is_out_of_memory
+from unmask.errors import DataError, ResourceError, UnmaskError, is_out_of_memory
 from unmask.predict import Predictor
 from unmask.processes import in_order, workers
 from unmask.tasks.base import Row
 
 log = logging.getLogger("unmask")
 
-Placed = tuple[object, Row]
-"""Where a row comes from, for errors, and the row."""
+Placed = tuple[object, Row | DataError]
+"""Where a row comes from, for errors, and the row; or what kept it from being read."""
 Chunk = list[Placed]
 Answers = tuple[list[Any], UnmaskError | None]
-"""Of a chunk's rows; of those before a bad one, and its error."""
+"""Of a chunk's rows; of those before one that ends the work, and its error."""
 
 
 def stream(
@@ -33,12 +33,11 @@ def stream(
         chunk: rows that are sorted by length and batched together.
 
     Yields:
-        Each row with its prediction, in order.
+        Each row with its prediction, in order; a row that cannot be answered with its `DataError`, which names it.
 
     Raises:
-        DataError: a row cannot be answered; its place is named, and all rows before it have been given.
-        ResourceError: a process died; or the memory does not suffice for a single text, as for a row that cannot be
-            answered. Where it does not for a pass of many, the passes become smaller.
+        ResourceError: a process died; or the memory does not suffice for a single text, and all rows before it have
+            been given. Where it does not for a pass of many, the passes become smaller.
         UnmaskError: what `predictor` raises, made in a process.
     """
     with _open(predictor, processes) as submit:
@@ -106,8 +105,33 @@ class _Answer:
         return [*first, *second], failed
 
     def _answers(self, chunk: Chunk) -> list[Any]:
-        places, rows = [place for place, _ in chunk], [row for _, row in chunk]
-        return self._predictor.predict_rows(rows, place=places.__getitem__)
+        """A prediction of each row, or its error."""
+        found: dict[int, Any] = {at: row for at, (_, row) in enumerate(chunk) if isinstance(row, DataError)}
+        sound = [at for at in range(len(chunk)) if at not in found]
+        try:
+            answers = self._predict(chunk, sound)
+        except DataError:
+            found |= self._faults(chunk, sound)
+            sound = [at for at in sound if at not in found]
+            answers = self._predict(chunk, sound)
+        found |= zip(sound, answers, strict=True)
+        return [found[at] for at in range(len(chunk))]
+
+    def _predict(self, chunk: Chunk, indices: Sequence[int]) -> list[Any]:
+        rows: list[Any] = [chunk[at][1] for at in indices]
+        return self._predictor.predict_rows(rows, place=lambda at: chunk[indices[at]][0])
+
+    def _faults(self, chunk: Chunk, indices: Sequence[int]) -> dict[int, DataError]:
+        """Halve the rows until those that cannot be encoded stand alone: few of them cost few passes."""
+        rows: list[Any] = [chunk[at][1] for at in indices]
+        try:
+            self._predictor.task.encode(rows, place=lambda at: chunk[indices[at]][0])
+        except DataError as error:
+            if len(indices) == 1:
+                return {indices[0]: error}
+            half = len(indices) // 2
+            return self._faults(chunk, indices[:half]) | self._faults(chunk, indices[half:])
+        return {}
 
 
 def _no_memory(error: Exception) -> ResourceError:

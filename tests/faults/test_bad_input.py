@@ -9,6 +9,7 @@ import pytest
 
 from tests import tiny
 from unmask.cli import main
+from unmask.predict import Predictor
 from unmask.train.finish import write_model
 from unmask.train.run import Run
 from unmask.train.settings import FinetuneSettings
@@ -149,6 +150,24 @@ def test_a_missing_model_is_never_a_random_start(ask, rows: Path, tmp_path: Path
     assert not (tmp_path / "run/model").exists()
 
 
+def test_classes_to_choose_from_need_zero_shot(ask, model: Path) -> None:
+    code, talk = ask("predict", "a fine day", "--model", model, "--labels", "a,b")
+    assert code == 2
+    assert "--task zero_shot" in talk
+    assert "candidate_labels'; did you mean" not in talk
+
+
+def test_a_run_folder_stands_for_its_model(ask, model: Path, rows: Path, tmp_path: Path) -> None:
+    assert ask("predict", "a fine day", "--model", model.parent)[0] == 0
+    assert ask("evaluate", rows, "--model", model.parent)[0] == 0
+    assert Predictor.load(model.parent)(["a"]) == Predictor.load(model)(["a"])
+    with Run.open(tmp_path / "begun", FinetuneSettings(), {}) as run:
+        run.log("start")
+    code, talk = ask("predict", "a fine day", "--model", tmp_path / "begun")
+    assert code == 4
+    assert "not come to its end" in talk
+
+
 def test_a_missing_file_is_named(ask, tmp_path: Path) -> None:
     code, talk = ask("finetune", tmp_path / "none.csv", "--output", tmp_path / "run")
     assert code == 3
@@ -189,3 +208,15 @@ def test_a_reader_that_leaves_is_no_error(model: Path) -> None:
         _, talk = process.communicate(text, timeout=120)
     assert "Traceback" not in talk
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is a device of Linux")
+@pytest.mark.parametrize("words", [("predict", "a fine day", "--json"), ("--help",)])
+def test_a_full_disk_behind_the_output_is_an_ordinary_error(model: Path, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", "from unmask.cli import main; main()", *words]
+    command += ["--model", str(model)] if words[0] == "predict" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "No space left" in done.stderr

@@ -74,6 +74,12 @@ def test_a_name_is_a_folder_unless_one_lies_here(tmp_path: Path, monkeypatch: py
     assert find_model(ENGLISH) == Path(str(resources.files("unmask"))) / "bundled/models" / ENGLISH
     assert find_model("elsewhere/" + ENGLISH) == Path("elsewhere") / ENGLISH
     assert find_model("no-such-model") == Path("no-such-model")
+    (tmp_path / "run/model").mkdir(parents=True)
+    assert find_model(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run/model/config.json").touch()
+    assert find_model(tmp_path / "run") == tmp_path / "run/model"
+    (tmp_path / "run/config.json").touch()
+    assert find_model(tmp_path / "run") == tmp_path / "run"
     monkeypatch.chdir(tmp_path)
     (tmp_path / ENGLISH).mkdir()
     assert find_model(ENGLISH) == Path(ENGLISH)

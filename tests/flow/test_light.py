@@ -191,6 +191,8 @@ def test_texts_pairs_and_wrong_numbers_of_them(tmp_path: Path) -> None:
         light(["a"])
     with pytest.raises(DataError, match="single string"):
         light("a")
+    with pytest.raises(DataError, match="text 2"):
+        light([("a", "b"), ("a", None)])
     with pytest.raises(DataError, match="line 7"):
         light.predict_rows([{"text": "a", "pair": " "}], place=lambda _: "line 7")
 

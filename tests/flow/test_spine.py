@@ -88,7 +88,8 @@ def test_answers_come_from_arguments_files_and_stdin(stages: Path, capfd: pytest
     table = stages / "ask.csv"
     table.write_text("text\n" + "\n".join(f'"{text}"' for text in tiny.GOOD), "utf-8")
     assert run("predict", "--model", model, "--json", "--file", table) == 0
-    assert capfd.readouterr().out == from_arguments
+    from_file = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert from_file == [answer | {"line": answer["line"] + 1} for answer in answers], "behind the header"
     piped = subprocess.run(
         command("predict", "--model", model, "--json"), input="\n".join(tiny.GOOD), capture_output=True, text=True
     )

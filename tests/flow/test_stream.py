@@ -55,14 +55,16 @@ def test_the_same_answers_as_all_at_once(folder: Path, processes: int) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_what_comes_before_a_bad_row_is_answered(folder: Path, processes: int) -> None:
+def test_a_bad_row_has_its_error_in_the_place_of_an_answer(folder: Path, processes: int) -> None:
     load = functools.partial(Predictor.load, folder, threads=1)
-    answers = stream(placed([*TEXTS[:10], "", *TEXTS]), load, processes=processes, chunk=8)
-    given = []
-    with pytest.raises(DataError, match="empty") as caught:
-        given.extend(answers)
-    assert len(given) == 10
-    assert caught.value.details["place"] == "file:11"
+    wanted = [one.label for one in load()(TEXTS)]
+    unread = ("file:0", DataError("ragged-row", "expected 1 field, saw 2", place="file:0"))
+    rows = itertools.chain(placed([*TEXTS[:10], "", *TEXTS[10:], " "]), [unread])
+    found = list(stream(rows, load, processes=processes, chunk=8))
+    bad = [(place, answer.code) for (place, _), answer in found if isinstance(answer, DataError)]
+    assert bad == [("file:11", "empty-text"), (f"file:{len(TEXTS) + 2}", "empty-text"), ("file:0", "ragged-row")]
+    assert [answer.label for _, answer in found if not isinstance(answer, DataError)] == wanted
+    assert found[10][1].details["place"] == "file:11"
 
 
 def test_what_keeps_a_worker_from_starting_is_told_as_it_is(
@@ -178,6 +180,7 @@ def test_the_command_line_answers_in_processes_and_names_the_bad_line(
     said = capfd.readouterr()
     assert len(said.out.splitlines()) == len(TEXTS)
     assert f"rows.jsonl:{len(TEXTS) + 1}" in said.err
+    assert "--skip-bad" in said.err
 
 
 @pytest.mark.parametrize("is_typed", [True, False])

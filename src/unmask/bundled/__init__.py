@@ -11,6 +11,7 @@ CHINESE = "unmask-mini-zh"
 LANGUAGES = {ENGLISH: "English", CHINESE: "Chinese"}
 
 _MODELS = FOLDER / "models"
+_CONFIG = "config.json"
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 _KANA = re.compile("[\u3040-\u30ff]")
 _LATIN = re.compile("[A-Za-z]")
@@ -20,17 +21,20 @@ _LEAST_HAN = 0.2  # a Han character is a word, of which Latin ones have five let
 
 def model_names() -> list[str]:
     """Names of the bundled models, sorted."""
-    return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
+    return sorted(path.parent.name for path in _MODELS.glob(f"*/{_CONFIG}"))
 
 
 def find_model(folder: str | Path) -> Path:
-    """The folder of a model that is given by its path or by the name of a bundled one.
+    """The folder of a model that is given by its path, by the run that made it, or by the name of a bundled one.
 
     Args:
-        folder: path, or a name of `model_names`; a path that exists wins.
+        folder: path of a model folder or of a run folder, or a name of `model_names`; a path that exists wins.
     """
     path = Path(folder)
-    return path if path.exists() or str(folder) not in model_names() else _MODELS / path
+    if not path.exists() and str(folder) in model_names():
+        return _MODELS / path
+    is_run = not (path / _CONFIG).exists() and (path / "model" / _CONFIG).is_file()
+    return path / "model" if is_run else path
 
 
 def model_for(texts: Iterable[str]) -> str | None:

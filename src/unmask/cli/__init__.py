@@ -1,5 +1,6 @@
 """The command line: one table of commands, each imported only when it is chosen."""
 
+import errno
 import importlib
 import io
 import json
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from unmask import __version__
 from unmask.bundled import find_model
 from unmask.config import explain
+from unmask.disk import FULL
 from unmask.errors import InterruptedRunError, ResourceError, UnmaskError, UsageError, is_out_of_memory
 
 COMMANDS = {
@@ -36,7 +38,7 @@ COMMANDS = {
     "finetune": ("unmask.cli.train:finetune", "Fine-tune a model on a file of labelled rows."),
     "tune": ("unmask.cli.tune:tune", "Search for the settings that fine-tune best on a file of labelled rows."),
     "evaluate": ("unmask.cli.use:evaluate", "Score a model on a file of labelled rows."),
-    "predict": ("unmask.cli.use:predict", "Answer for texts: classes, or what stands behind a mask."),
+    "predict": ("unmask.cli.predict:predict", "Answer for texts: classes, or what stands behind a mask."),
     "compare": ("unmask.cli.compare:compare", "Compare two models on a file of labelled rows, with significance."),
     "suite": ("unmask.cli.suite:suite", "Fine-tune and score a model on every set of GLUE, CLUE, SQuAD or your own."),
     "embed": ("unmask.cli.vectors:embed", "Write the vectors of a file of texts."),
@@ -57,7 +59,7 @@ COMMANDS = {
     "probe sentences": ("unmask.cli.study:probe_sentences", "Give the pseudo-log-likelihood of sentences."),
     "probe words": ("unmask.cli.vectors:probe_words", "Measure a model's word vectors by scored pairs and analogies."),
 }
-# A path, or the name of a model that comes with the package.
+# A path of a model or a run, or the name of a model that comes with the package.
 _NAMED = Parameter(converter=lambda _, tokens: find_model(tokens[0].value))
 ModelFolder = Annotated[Path, _NAMED]
 MaybeModelFolder = Annotated[Path | None, _NAMED]
@@ -66,6 +68,7 @@ SMALLER = {"pretrain": "--micro-batch-size", "build": "--pretrain.micro-batch-si
 )
 """The flag that makes a command take less memory."""
 _TRAINING = ("pretrain", "build", "finetune", "tune", "suite")
+_OF_TEXTS = ("predict", "search")
 _GROUPS = {
     "tokenizer": "Train and measure tokenizers.",
     "corpus": "Build and describe corpora.",
@@ -150,24 +153,44 @@ def _run(words: list[str], is_debugging: bool) -> int:
         sys.stdout.flush()
         return 0
     except CycloptsError as error:
-        return _tell(_usage(error), is_debugging)
+        return _tell(_usage(error, words), is_debugging)
     except UnmaskError as error:
         return _tell(error, is_debugging)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return 0
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return _tell(_no_memory(words, error), is_debugging)
     except OSError as error:
-        if error.filename is None:
+        told = _refused(error)
+        if told is None:
             raise
-        told = ResourceError("cannot-open", str(error.strerror), place=error.filename, remedy="check path and rights")
         return _tell(told, is_debugging)
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
         return _tell(InterruptedRunError(number, "what was finished before"), is_debugging)
+
+
+def _refused(error: OSError) -> ResourceError | None:
+    """What an error of the system means for a user; `None` for those that only a bug can explain."""
+    if error.filename is not None:
+        return ResourceError("cannot-open", str(error.strerror), place=error.filename, remedy="check path and rights")
+    if error.errno not in (*FULL, errno.EIO):
+        return None
+    _close_output()  # what is left in its buffer would fail again when the process ends
+    return ResourceError(
+        "cannot-write",
+        f"what was written is not whole: {error.strerror}",
+        place="standard output, or a file for the time being",
+        remedy="free some space, or write elsewhere, and start the same command again",
+    )
+
+
+def _close_output() -> None:
+    """Let the rest of standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _no_memory(words: list[str], error: Exception) -> ResourceError:
@@ -184,13 +207,16 @@ def _no_memory(words: list[str], error: Exception) -> ResourceError:
     )
 
 
-def _usage(error: CycloptsError) -> UsageError:
+def _usage(error: CycloptsError, words: list[str]) -> UsageError:
     cause = error.__cause__
     if isinstance(cause, pydantic.ValidationError) and error.argument is not None:
         hint = error.argument.hint
         if isinstance(hint, type) and issubclass(hint, pydantic.BaseModel):
             return explain(cause, hint, place="command line")
-    return UsageError("bad-command", str(error), place="command line", remedy="add --help to see what is accepted")
+    remedy = "add --help to see what is accepted"
+    if isinstance(error, UnknownOptionError) and words[0] in _OF_TEXTS:
+        remedy += f'; a text that begins with a dash stands last, behind --: unmask {words[0]} ... -- "-5 degrees"'
+    return UsageError("bad-command", str(error), place="command line", remedy=remedy)
 
 
 def _tell(error: UnmaskError, is_debugging: bool) -> int:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field
 
-from unmask.cli import heavy, say
-from unmask.cli.use import Asked, labelled
+from unmask.cli import ModelFolder, heavy, say
+from unmask.cli.rows import labelled
+from unmask.cli.use import Asked
 from unmask.config import Settings
 
 
@@ -23,8 +24,8 @@ class Draws(Settings):
 
 
 def compare(
-    first: Path,
-    second: Path,
+    first: ModelFolder,
+    second: ModelFolder,
     *,
     file: Path,
     asked: Annotated[Asked, Parameter(name="*")] = Asked(),  # noqa: B008
@@ -43,9 +44,11 @@ def compare(
         examples: Rows to show that only one of the models has right.
         json: Write one JSON object, with all rows that differ.
     """
-    model_in = heavy("unmask.study.compare:model_in")
-    predictors = tuple(asked.open(model_in(folder), label_column=label_column) for folder in (first, second))
-    tables = tuple(labelled(file, one.task, asked.names) for one in predictors)
+    predictors = tuple(asked.open(folder, label_column=label_column) for folder in (first, second))
+    tables = []
+    for which, one in zip(heavy("unmask.study.compare:MODELS"), predictors, strict=True):
+        with heavy("unmask.study.compare:of_model")(which):
+            tables.append(labelled(file, one.task, asked.reading.names))
     found = heavy("unmask.study.compare:compare")(predictors, tables, **draws.model_dump())
     if json:
         say(asdict(found))

@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from unmask.cli import ModelFolder, heavy, say
-from unmask.cli.use import Asked, labelled
+from unmask.cli.rows import labelled
+from unmask.cli.use import Asked
 from unmask.errors import UsageError
 
 _USUAL = {"device": ("auto", "cpu"), "max_tokens": (None,)}
@@ -52,7 +53,7 @@ def quantize(
     found = heavy("unmask.compress.quantize:quantize")(
         model,
         task,
-        labelled(dev, task, asked.names),
+        labelled(dev, task, asked.reading.names),
         output,
         precision=precision,
         max_drop=max_drop,

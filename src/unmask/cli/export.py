@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from unmask.cli import ModelFolder, heavy, say
-from unmask.cli.use import Question, labelled
+from unmask.cli.rows import labelled
+from unmask.cli.use import Question, Reading
 
 
 def export(
@@ -16,6 +17,7 @@ def export(
     precision: Literal["float32", "int8"] = "float32",
     dev: Path | None = None,
     question: Annotated[Question, Parameter(name="*")] = Question(),  # noqa: B008
+    reading: Annotated[Reading, Parameter(name="*")] = Reading(),  # noqa: B008
     label_column: str | None = None,
     max_drop: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 0.5,
 ) -> None:
@@ -32,10 +34,10 @@ def export(
         label_column: Column of the label in DEV.
         max_drop: Most that int8 may lose of the main score on DEV: points (hundredths) of a share, per cent of others.
     """
-    columns = {} if label_column is None else {"label_column": label_column}
+    columns = {**reading.named, "label_column": label_column}
     exact = {"engine": "torch", "precision": "float32", "device": "cpu"}
     task = heavy("unmask.predict:Predictor").load(model, **question.changes(**columns), **exact).task
-    rows = None if dev is None else labelled(dev, task, None)
+    rows = None if dev is None else labelled(dev, task, reading.names)
     made = heavy("unmask.compress.export:export")(task, output, precision=precision, dev=rows, max_drop=max_drop)
     say(str(made))
     say(f"model: {output}")

@@ -1,6 +1,7 @@
 """Commands that make vectors of texts and words, search with them, and measure them."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from json import dumps
@@ -12,10 +13,11 @@ from pydantic import Field
 
 from unmask.cli import ModelFolder, heavy, say
 from unmask.cli.computing import Computing
+from unmask.cli.rows import stdin_lines
 from unmask.cli.study import progress
 from unmask.config import Settings
-from unmask.errors import UsageError
-from unmask.storage import write_text
+from unmask.errors import DataError, UsageError
+from unmask.storage import refuse_existing, write_text
 
 log = logging.getLogger("unmask")
 
@@ -40,12 +42,13 @@ def embed(
     Args:
         file: .txt file with one text a line, or a table.
         model: Model folder, at best one that was fine-tuned with --task embedding.
-        output: File whose name ends in .npy (a matrix), .npz (the same, known again by `unmask search`) or .jsonl.
+        output: New file whose name ends in .npy (a matrix), .npz (the same, known again by `unmask search`) or .jsonl.
         text_column: Column of the text in a table.
         pooling: Mean of all tokens, or the first token; by default what the model was trained with.
         layers: Layers whose mean is taken, from 0 (what goes into the first) or from the end (-1 the last).
     """
     heavy("unmask.study.search:check_output")(output)
+    refuse_existing(output)
     predictor = computing.open(model, task="embedding", columns={"pooling": pooling, "layers": layers})
     texts = heavy("unmask.study.search:read_texts")(file, model, predictor, column=text_column)
     if texts.empty:
@@ -67,10 +70,10 @@ def search(
 ) -> None:
     """Find the texts of a file that are nearest to each query: cosine, place and text, the nearest first.
 
-    Every text is compared; nothing is approximate.
+    Every text is compared; nothing is approximate. Without QUERY it reads queries from stdin, one a line.
 
     Args:
-        queries: What to look for.
+        queries: What to look for; behind -- if one begins with a dash.
         model: Model folder, at best one that was fine-tuned with --task embedding.
         file: .txt file with one text a line, or a table.
         top_k: Texts to show for each query.
@@ -78,6 +81,7 @@ def search(
         vectors: .npz file that keeps the vectors of FILE for the next search; made anew when file or model change.
         json: Write one JSON object a line.
     """
+    queries = queries or tuple(_piped())
     if not queries:
         raise UsageError(
             "no-query", "there is nothing to look for", remedy='unmask search "some words" --file FILE ...'
@@ -93,6 +97,15 @@ def search(
             place, text = texts.table.place(hit.index), texts[hit.index]
             told = {"query": query, "score": round(hit.score, 6), "place": place, "text": text}
             say(told if json else f"{hit.score:.4f}\t{place}\t{text}")
+
+
+def _piped() -> Iterator[str]:
+    """Lines of standard input that hold something, unless it is a terminal."""
+    for line in () if sys.stdin.isatty() else stdin_lines():
+        if isinstance(line, DataError):
+            raise line
+        if line.strip():
+            yield line
 
 
 class WordSettings(Settings):

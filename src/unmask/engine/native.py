@@ -182,5 +182,5 @@ def _check(code: int) -> None:
         raise ResourceError(
             "no-memory",
             "there is not enough memory for this batch" if code == 1 else "the compiled kernels failed",
-            remedy="take smaller batches, or --engine torch",
+            remedy="take smaller batches by a lower --max-tokens, or --engine torch",
         )

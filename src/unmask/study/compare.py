@@ -1,15 +1,15 @@
 """Two models on one labelled file: which is better, by how much, is it chance, and where do they differ."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unmask.data.rows import Table
-from unmask.errors import UsageError
+from unmask.errors import DataError, UsageError
 from unmask.evaluate import Evaluation, evaluate
 from unmask.metrics.paired import Comparison, paired_bootstrap
 from unmask.predict import Predictor
@@ -17,7 +17,7 @@ from unmask.tasks.base import Task
 
 log = logging.getLogger("unmask")
 
-_MODEL = "model"
+MODELS = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ def compare(
     tasks = [one.task for one in predictors]
     if tasks[0].name != tasks[1].name:
         raise UsageError("other-task", f"the first model is for {tasks[0].name}, the second for {tasks[1].name}")
-    results = [evaluate(predictor, table) for predictor, table in zip(predictors, tables, strict=True)]
+    results = []
+    for which, predictor, table in zip(MODELS, predictors, tables, strict=True):
+        with of_model(which):
+            results.append(evaluate(predictor, table))
     name = metric or results[0].main_metric
     shared = {
         key: (results[0].scores[key], results[1].scores[key]) for key in _numbers(results[0]) & _numbers(results[1])
@@ -112,9 +115,18 @@ def compare(
     )
 
 
-def model_in(folder: Path) -> Path:
-    """A model folder itself, or the one in a run folder."""
-    return folder / _MODEL if (folder / _MODEL).is_dir() else folder
+@contextlib.contextmanager
+def of_model(which: str) -> Iterator[None]:
+    """Say of which model an error speaks that the rows give inside the block.
+
+    Args:
+        which: `first` or `second`.
+    """
+    try:
+        yield
+    except DataError as error:
+        error.reason = f"the {which} model cannot be scored on this file: {error.reason}"
+        raise
 
 
 def _numbers(result: Evaluation) -> set[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -65,6 +65,9 @@ class Seq2SeqSettings(Settings):
         return self
 
 
+_OF_TARGET = ("num_target_tokens", "target_nats", "target_hits")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A written text.
@@ -104,6 +107,13 @@ class TextPrediction(Prediction):
     def summary(self) -> str:
         """The text alone."""
         return self.text
+
+    def record(self) -> dict[str, Any]:
+        """Its fields; without those of the target where that is not known."""
+        told = asdict(self)
+        if self.num_target_tokens:
+            return told
+        return {name: value for name, value in told.items() if name not in _OF_TARGET}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class Range(Settings):
 
 
 Space = Mapping[str, Range | list[Any]]
+JobOf = Callable[[dict[str, Any]], tuple[Job, FinetuneSettings]]
 
 _FREE = {"machine", "log_every", "save_every"}
 _NAMES = field_names(FinetuneSettings)
@@ -160,7 +161,7 @@ def tune(
         search = _Search(output, space, identity, settings.seed, is_rising=is_rising)
         end = time.monotonic() + 60 * (asked.minutes or math.inf)
         while len(search.done()) < asked.trials and time.monotonic() < end:
-            search.try_next(job_of)
+            search.try_next(_quiet(job_of))
         return search.finish(given)
 
 
@@ -214,7 +215,7 @@ class _Search:
         """The run of a trial."""
         return self.output / "trials" / f"trial-{number:03d}"
 
-    def try_next(self, job_of: Callable[[dict[str, Any]], tuple[Job, FinetuneSettings]]) -> None:
+    def try_next(self, job_of: JobOf) -> None:
         """Do one trial, or what is left of one.
 
         Args:
@@ -324,12 +325,7 @@ def read_space(path: Path) -> Space:
     space: dict[str, Range | list[Any]] = {}
     for name, value in _flat(content):
         if name not in _NAMES and not name.startswith("options."):
-            near = difflib.get_close_matches(name, _NAMES, n=1)
-            raise UsageError(
-                "unknown-setting",
-                f"there is no setting '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""),
-                place=path,
-            )
+            raise _unknown(name, path)
         if isinstance(value, dict):
             space[name] = resolve(Range, value, place=f"{path}, {name}")
         elif isinstance(value, list) and value:
@@ -345,6 +341,33 @@ def read_space(path: Path) -> Space:
     if not space:
         raise UsageError("bad-space", "the search space is empty", place=path)
     return space
+
+
+def _unknown(name: str, path: Path) -> UsageError:
+    near = [known for known in _NAMES if known.endswith(f".{name}")] or difflib.get_close_matches(name, _NAMES, n=1)
+    section, _, last = near[0].rpartition(".") if near else ("", "", "")
+    return UsageError(
+        "unknown-setting",
+        f"there is no setting '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""),
+        place=path,
+        remedy=f'write {last} below a line [{section}], or "{near[0]}" in quotes'
+        if section
+        else "docs/reference/settings.md lists every setting",
+    )
+
+
+def _quiet(job_of: JobOf) -> JobOf:
+    """The same, without telling again what it told of the same rows before; warnings stay."""
+
+    def quiet(values: dict[str, Any]) -> tuple[Job, FinetuneSettings]:
+        level = log.level
+        log.setLevel(logging.WARNING)
+        try:
+            return job_of(values)
+        finally:
+            log.setLevel(level)
+
+    return quiet
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

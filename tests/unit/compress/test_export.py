@@ -217,3 +217,15 @@ def test_the_command_takes_another_task(tmp_path: Path) -> None:
     options = {"candidate_labels": "a,b,c", "template": "About {}."}
     (wanted,) = Predictor.load(folder, task="zero_shot", options=options, engine="torch")(["a film"])
     assert answer.scores == pytest.approx(wanted.scores, abs=EXACT)
+
+
+def test_the_command_names_columns_of_a_file_without_a_header(tmp_path: Path) -> None:
+    folder = tiny.saved(tiny.classifier(), tmp_path / "model")
+    rows = tiny.rows_of(tiny.classifier())
+    (tmp_path / "dev.tsv").write_text("".join(f"{at}\t{row['label']}\t{row['text']}\n" for at, row in enumerate(rows)))
+    command = ["export", str(folder), "--output", str(tmp_path / "out"), "--precision", "int8", "--max-drop", "100"]
+    command += ["--dev", str(tmp_path / "dev.tsv"), "--columns", "n,gold,body"]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--text-column", "body", "--label-column", "gold"])
+    assert caught.value.code == 0
+    assert LightPredictor.load(tmp_path / "out", threads=1).reader.text_columns == ("body",)

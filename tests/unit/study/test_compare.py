@@ -11,11 +11,12 @@ from tests import tiny
 from unmask.cli import main
 from unmask.data.recognise import read_rows
 from unmask.data.rows import Table
-from unmask.errors import UsageError
+from unmask.errors import DataError, UsageError
 from unmask.predict import Predictor
 from unmask.runtime import machine
-from unmask.study.compare import Compared, compare, model_in
+from unmask.study.compare import Compared, compare
 from unmask.tasks.base import Task
+from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
 from unmask.tasks.tagging import Tagging
 from unmask.train.fit import Trainer
@@ -38,7 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
 
 
 def compared(first: Path, second: Path, file: Path, **options: Any) -> Compared:
-    predictors = Predictor.load(model_in(first)), Predictor.load(model_in(second))
+    predictors = Predictor.load(first), Predictor.load(second)
     return compare(predictors, (read_rows(file), read_rows(file)), **options)
 
 
@@ -96,6 +97,10 @@ def test_what_cannot_be_compared_is_said(folders: tuple[Path, Path, Path], tmp_p
     first, _, file = folders
     with pytest.raises(UsageError, match="no score 'acuracy'"):
         compared(first, first, file, metric="acuracy")
+    settings = ClassificationSettings(labels=("dull", "fine"))
+    other = tiny.saved(Classification(tiny.config(), tiny.tokenizer(), settings), tmp_path / "dull")
+    with pytest.raises(DataError, match=r"the second model .* none of the model's classes"):
+        compared(first, other, file)
     with pytest.raises(UsageError, match="the second for masked_lm"):
         compared(first, tiny.saved(tiny.masked_lm(), tmp_path / "other"), file)
 
@@ -126,3 +131,15 @@ def test_columns_may_have_other_names_in_the_file(
         assert ended.value.code == 0
         told.append(json.loads(capsys.readouterr().out))
     assert told[0]["comparison"] == told[1]["comparison"]
+
+
+def test_the_model_whose_column_is_missing_is_named(
+    folders: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _, file = folders
+    settings = ClassificationSettings(labels=("bad", "good"), label_column="tags")
+    other = tiny.saved(Classification(tiny.config(), tiny.tokenizer(), settings), tmp_path / "tags")
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(first), str(other), "--file", str(file)])
+    assert ended.value.code == 3
+    assert "the second model cannot be scored on this file: there is no column 'tags'" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,3 +143,28 @@ def test_the_commands(folder: Path, file: Path, tmp_path: Path, capsys: pytest.C
     assert len(lines) == 2
     found = [json.loads(line) for line in run("search", "a", "b", "--file", file, "--json")[0].splitlines()]
     assert [one["query"] for one in found] == ["a"] * 5 + ["b"] * 5
+
+
+def test_queries_come_from_standard_input(
+    folder: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{TEXTS[3]}\n".encode(), b"\n", b"b"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=iter(lines), isatty=lambda: False))
+    command = ["search", "--file", str(file), "--model", str(folder), "--top-k", "1", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert not ended.value.code
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["query"] for one in found] == [TEXTS[3], "b"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2, "nobody is asked to type"
+
+
+def test_vectors_are_written_over_no_file(folder: Path, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.npy").write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        main(["embed", str(file), "--output", str(tmp_path / "v.npy"), "--model", str(folder)])
+    assert ended.value.code == 2
+    assert (tmp_path / "v.npy").read_text() == "mine"

@@ -73,6 +73,8 @@ def test_the_likelihood_of_a_text_is_the_same_by_both_ways(learnt: Seq2Seq) -> N
         first = answer.candidates[0]
         (known,) = Predictor(learnt).predict_rows([row | {"target": first.text}], is_labelled=True)
         assert math.log(first.score) == pytest.approx(-known.target_nats / known.num_target_tokens, abs=1e-4)
+        assert known.record()["target_nats"] == known.target_nats
+        assert list(answer.record()) == ["text", "score", "candidates", "truncated_share"], "no target is known"
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])

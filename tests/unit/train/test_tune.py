@@ -1,6 +1,7 @@
 """The search: it goes on after a kill as if nothing had been, cuts hopeless trials short, and its recipe repeats it."""
 
 import json
+import logging
 import os
 import signal
 from dataclasses import replace
@@ -187,6 +188,7 @@ def test_rows_left_out_are_listed_beside_the_search(folder: Path, tmp_path: Path
         ("a =", "cannot be read"),
         ("", "empty"),
         ("batch_sise = [1]", "did you mean 'batch_size'"),
+        ("lr = [1]", "did you mean 'optim.lr'"),
         ("batch_size = 8", "neither a range nor a list"),
         ("batch_size = []", "neither a range nor a list"),
         ("batch_size = {low = 1}", "high"),
@@ -199,6 +201,13 @@ def test_a_wrong_space_is_refused(text: str, match: str, tmp_path: Path) -> None
     (tmp_path / "space.toml").write_text(text)
     with pytest.raises(UsageError, match=match):
         read_space(tmp_path / "space.toml")
+
+
+def test_what_all_trials_have_is_told_once(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "unmask"):
+        search(folder, tmp_path / "told", 2, epochs=1)
+    assert sum(line.startswith("task: ") for line in caplog.messages) == 1
+    assert sum(line.startswith("trial 1: ") for line in caplog.messages) == 2, "its values and its end"
 
 
 def test_spaces() -> None:
