@@ -118,7 +118,9 @@ def test_an_empty_number_in_a_named_column_is_left_out_as_a_label(tmp_path: Path
 def test_a_row_of_several_labels_may_have_none_in_a_named_column(tmp_path: Path) -> None:
     rows = [(f"a film {at}", ("a|b", "b|c", "a", "", "c")[at % 5]) for at in range(20)]
     data = {"text_column": "text", "label_column": "label", "skip_bad": True}
-    job, _ = read_job(write(tmp_path / "train.tsv", rows), given=({"data": data},), is_split=False)
+    job, _ = read_job(
+        write(tmp_path / "train.tsv", rows), given=({"data": data},), is_split=False, output=tmp_path / "run"
+    )
     assert len(job.train.rows) == 20
 
 

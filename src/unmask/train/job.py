@@ -187,10 +187,10 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
 
 
 def _check_length(job: Job, settings: FinetuneSettings) -> None:
-    """Refuse inputs that are longer than the model's."""
-    asked = getattr(job.options, "max_length", None)
+    """Refuse inputs that are asked to be longer than the model's; what a folder asks for itself is its own matter."""
+    asked = settings.data.max_length or settings.options.get("max_length")
     most = settings.model.max_length if job.start is None else job.start.config.max_length
-    if asked is not None and asked > most:
+    if asked and asked > most:
         raise UsageError(
             "max-length",
             f"the model takes {most} tokens",

@@ -128,7 +128,7 @@ def test_more_trials_go_on_with_the_same_search_and_another_one_is_refused(folde
     more = search(folder, folder / "straight", 4)
     assert more.trials[:3] == straight.trials
     assert len(more.trials) == 4
-    with pytest.raises(UsageError, match="other settings"):
+    with pytest.raises(UsageError, match="other inputs, settings"):
         search(folder, folder / "straight", 4, seed=1)
 
 
