@@ -115,10 +115,10 @@ def span_qa(**changes: object) -> SpanQA:
     return task
 
 
-def multiple_choice(**changes: object) -> MultipleChoice:
+def multiple_choice(*, classifier_pooling: str = "cls", **changes: object) -> MultipleChoice:
     """A chooser with random weights; the settings can be changed."""
     settings = MultipleChoiceSettings.model_validate({"text_column": "text", "head_dropout": 0.0} | changes)
-    task = MultipleChoice(config(), tokenizer(), settings)
+    task = MultipleChoice(config(classifier_pooling=classifier_pooling), tokenizer(), settings)
     task.init_weights(0)
     return task
 

@@ -13,7 +13,6 @@ from unmask.data.rows import Table
 from unmask.engine.choice import NAMES, PRECISIONS, runs
 from unmask.light import LightPredictor
 from unmask.predict import Predictor
-from unmask.tasks import TASKS
 from unmask.tasks.base import Task
 from unmask.tasks.text_reader import Said
 
@@ -46,7 +45,7 @@ def asked(task: Task) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("engine", NAMES)
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(MAKERS))
 def test_every_task_runs_on_every_engine(name: str, engine: str, precision: str, tmp_path: Path) -> None:
     task = MAKERS[name]()
     if not runs(engine, precision, task.config):
@@ -64,7 +63,7 @@ def test_every_task_runs_on_every_engine(name: str, engine: str, precision: str,
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(MAKERS))
 def test_every_task_runs_without_torch(name: str, precision: str, tmp_path: Path) -> None:
     task = MAKERS[name]().eval()
     if not runs("onnx", precision, task.config):

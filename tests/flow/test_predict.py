@@ -10,6 +10,8 @@ import pytest
 
 from tests import tiny
 from unmask.cli import main
+from unmask.tasks.embedding import Embedding
+from unmask.tasks.vector_reader import EmbeddingSettings
 
 ROWS = 'id,text,label\n7,a fine film,good\n8," ",bad\n9,a dull film,bad\n'
 Ask = Callable[..., tuple[int, list[str], str]]
@@ -201,3 +203,19 @@ def test_scores_need_no_column_of_the_same_case(model: Path, table: Path, capfd:
         main(["evaluate", str(table), "--model", str(model), "--json"])
     assert caught.value.code == 3
     assert "--label-column NAME" in capfd.readouterr().err
+
+
+def test_texts_without_pairs_are_scored_by_torch_where_no_engine_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = EmbeddingSettings(dropout=0.1)
+    folder = tiny.saved(Embedding(tiny.config(), tiny.tokenizer(), settings), tmp_path / "vectors")
+    (tmp_path / "texts.txt").write_text("\n".join(tiny.GOOD + tiny.BAD) + "\n")
+    scores = []
+    for more in ([], ["--engine", "torch"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["evaluate", str(tmp_path / "texts.txt"), "--model", str(folder), "--json", *more])
+        assert not caught.value.code
+        scores.append({**json.loads(capfd.readouterr().out), "seconds": 0})
+    assert scores[0] == scores[1]
+    assert scores[0]["alignment"] > 0.001

@@ -37,7 +37,7 @@ def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = N
     head = task.head
     needed: Needed
     if isinstance(head, ClassificationHead):
-        needed = "first"
+        needed = "all" if task.config.pools_mean(task.head_name) else "first"
     elif isinstance(head, MaskedLMHead):
         needed = "given"
     elif isinstance(head, TokenHead | CrfHead):  # the chain is the reader's
@@ -46,7 +46,7 @@ def task_graph(task: Task, precision: str, *, keep: Mapping[str, str] | None = N
         raise UsageError("no-export", f"the head of this '{task.name}' is not written as ONNX", expected=_EXPORTED)
     graph, states = build(task.encoder, precision, needed=needed, keep=keep)
     if isinstance(head, ClassificationHead):
-        logits = _classes(graph, head, states[-1])
+        logits = _classes(graph, head, _means(graph, states[-1]) if needed == "all" else states[-1])
     elif isinstance(head, MaskedLMHead):
         table = task.encoder.embeddings.word.weight
         logits = graph.pieces(states[-1], head, table, "words"), ("needed", len(table))
@@ -68,10 +68,15 @@ def _vectors(task: Embedding, precision: str, keep: Mapping[str, str] | None) ->
     if task.settings.pooling == "cls":
         vectors = graph.node("Gather", hidden, graph.first_rows())
     else:
-        mask = graph.node("Cast", graph.node("Unsqueeze", "attention_mask", graph.numbers(2)), to=_FLOAT)
-        sums, counts = (
-            graph.node("ReduceSum", values, graph.numbers(1), keepdims=0)
-            for values in (graph.node("Mul", graph.padded(hidden), mask), mask)
-        )
-        vectors = graph.node("Div", sums, counts)
+        vectors = _means(graph, hidden)
     return graph.model({"logits": (vectors, ("batch", task.config.hidden_size))})
+
+
+def _means(graph: Graph, hidden: str) -> str:
+    """Mean of each text's states, padding left out, (B, D)."""
+    mask = graph.node("Cast", graph.node("Unsqueeze", "attention_mask", graph.numbers(2)), to=_FLOAT)
+    sums, counts = (
+        graph.node("ReduceSum", values, graph.numbers(1), keepdims=0)
+        for values in (graph.node("Mul", graph.padded(hidden), mask), mask)
+    )
+    return graph.node("Div", sums, counts)

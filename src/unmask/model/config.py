@@ -9,7 +9,10 @@ from unmask.config import Settings
 from unmask.errors import ArtefactError
 
 Family = Literal["roberta", "xlm-roberta", "bert"]
+Pooling = Literal["cls", "mean"]
 Head = Literal["masked_lm", "classification", "tagging", "span_qa", "multiple_choice", "seq2seq"]
+
+HEADS_OF_TEXTS: tuple[Head, ...] = ("classification", "multiple_choice")
 
 # A CamemBERT is an XLM-R of one language: Unigram tokenizer, the same network, the same names.
 _FAMILIES: dict[str, Family] = {
@@ -40,6 +43,7 @@ _PUBLISHED_DEFAULTS: dict[str, Any] = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
+    "classifier_pooling": "cls",
 }
 _FIXED: dict[str, tuple[object, ...]] = {
     "hidden_act": ("gelu",),
@@ -79,6 +83,8 @@ class EncoderConfig(Settings):
     """Id of the padding token; RoBERTa counts positions from it."""
     initializer_range: float = Field(default=0.02, gt=0, le=10)
     """Standard deviation of the random start."""
+    classifier_pooling: Pooling = "cls"
+    """What a classifier reads of a text: the first token's state, as published, or the mean of all tokens' states."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -100,6 +106,10 @@ class EncoderConfig(Settings):
         """Rows of the position table, such as 514 for a RoBERTa of max_length 512."""
         return self.max_length + self.position_offset
 
+    def pools_mean(self, head: Head | None) -> bool:
+        """Whether the head reads the mean of a text's states, which no published class of these families does."""
+        return self.classifier_pooling == "mean" and head in HEADS_OF_TEXTS
+
     def to_hf(self, *, head: Head | None = None, labels: list[str] | None = None) -> dict[str, Any]:
         """Give the content of a config.json that transformers opens.
 
@@ -108,7 +118,7 @@ class EncoderConfig(Settings):
             labels: names of the classes, in the order of the logits.
         """
         content: dict[str, Any] = {
-            "architectures": [_CLASS_PREFIX[self.family] + _CLASS_SUFFIX[head]],
+            "architectures": [_CLASS_PREFIX[self.family] + _CLASS_SUFFIX[None if self.pools_mean(head) else head]],
             "model_type": self.family,
             "hidden_act": "gelu",
             "position_embedding_type": "absolute",

@@ -48,11 +48,13 @@ _HEADS: dict[tuple[bool, Head], dict[str, str]] = {  # by (BERT form?, head)
     (False, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
     (True, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
 }
+# A head on the mean of all states. Under a published name it would be read as one on the first state.
+_MEAN_HEAD = {"dense": "mean_classifier.dense", "out": "mean_classifier.out_proj"}
 # A conditional random field on a tagger's words, where there is one; transformers has no place for it.
 _CHAIN = ("transitions", "start", "end")
 _BODIES: dict[Family, str] = {"roberta": "roberta.", "xlm-roberta": "roberta.", "bert": "bert."}
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-_OTHER_PARTS = ("pooler.", "lm_head.", "cls.", "classifier.", "qa_outputs.", "crf.", _DECODER)
+_OTHER_PARTS = ("pooler.", "lm_head.", "cls.", "classifier.", "mean_classifier.", "qa_outputs.", "crf.", _DECODER)
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's names of LayerNorm's two vectors
 
 
@@ -182,6 +184,8 @@ def found_head(weights: Mapping[str, torch.Tensor], config: EncoderConfig) -> He
 
 
 def _head_names(config: EncoderConfig, head: Head | None) -> dict[str, str]:
+    if config.pools_mean(head):
+        return _MEAN_HEAD
     return _HEADS[config.family == "bert", head] if head else {}
 
 

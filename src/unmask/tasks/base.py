@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor, from_numpy, nn
+from torch import Tensor, nn
 
 from unmask.checkpoint import Model
 from unmask.config import Settings
@@ -25,7 +25,7 @@ from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
-from unmask.runtime import upload
+from unmask.tasks.pooling import all_tokens, first_tokens, mean_of_texts
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Mark as Mark
 from unmask.tasks.rows import Mistake as Mistake
@@ -149,9 +149,9 @@ class Task(nn.Module, ABC):
             DataError: a column is missing, a text is empty or a label is unknown; the place is named.
         """
 
-    @abstractmethod
     def needed(self, batch: Batch) -> Tensor:
-        """Places in the batch whose last hidden states the head reads, (N,) int64."""
+        """Places whose states the head reads, (N,) int64; here those of whole texts: the first token, or all tokens."""
+        return all_tokens(batch) if self.pools_mean else first_tokens(batch)
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -310,6 +310,11 @@ class Task(nn.Module, ABC):
         """One pass of the network in use: `parts` of the logits."""
         return self.parts(self(batch), batch, features)
 
+    @property
+    def pools_mean(self) -> bool:
+        """Whether the head reads the mean of all states of a text."""
+        return self.config.pools_mean(self.head_name)
+
     def encoded(self, batch: Batch, needed: Tensor | None = None) -> Tensor:
         """Last hidden states, (N, D) at the places that are needed, (T, D) without them."""
         return self.encoder(
@@ -322,7 +327,11 @@ class Task(nn.Module, ABC):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of one batch: (B, C) for labelled texts, (N, ...) where the head reads other places."""
-        logits: Tensor = self.head(self.encoded(batch, self.needed(batch)))
+        if self.pools_mean:
+            hidden = mean_of_texts(self.encoded(batch).float(), batch)
+        else:
+            hidden = self.encoded(batch, self.needed(batch))
+        logits: Tensor = self.head(hidden)
         return logits
 
     def init_weights(self, seed: int) -> None:
@@ -343,15 +352,11 @@ class Task(nn.Module, ABC):
         kept: tuple[str, ...] = ("encoder.",)
         if model.head == self.head_name:
             is_pooler = "head.dense.weight" in model.state_dict and "head.out.weight" in model.missing
-            kept += ("head.",) if is_pooler or model.labels == self.labels else ()
+            is_like = model.config.pools_mean(model.head) == self.pools_mean
+            kept += ("head.",) if is_like and (is_pooler or model.labels == self.labels) else ()
         given = {name: value for name, value in model.state_dict.items() if name.startswith(kept)}
         return sorted(self.take(given).missing_keys)
 
     def take(self, weights: Mapping[str, Tensor]) -> Any:
         """Copy weights into the parameters; made on the device "meta", without memory, they become these tensors."""
         return self.load_state_dict(weights, strict=False, assign=next(self.parameters()).is_meta)
-
-
-def first_tokens(batch: Batch) -> Tensor:
-    """Places of the first token of each text of a batch, (B,) int64."""
-    return upload(from_numpy(batch.cu_seqlens[:-1].astype("int64")), batch.input_ids.device)

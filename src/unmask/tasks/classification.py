@@ -20,7 +20,7 @@ from unmask.metrics.calibration import fit_temperature
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import ClassificationHead
 from unmask.runtime import upload
-from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, first_tokens, row_number
+from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
 from unmask.tasks.class_reader import ClassificationSettings, ClassReader
 from unmask.tokenizer.load import Tokenizer
@@ -30,7 +30,7 @@ _SHOWN = 6
 
 
 class Classification(Task):
-    """Classifier on the first token's state: dropout, dense, tanh, dropout, projection."""
+    """Classifier on a text's state: dropout, dense, tanh, dropout, projection."""
 
     name = "classification"
     head_name = "classification"
@@ -109,10 +109,6 @@ class Classification(Task):
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """Encode texts or pairs; each window of a long one carries the row's label."""
         return self.reader.encode(rows, place=place, is_training=is_training)
-
-    def needed(self, batch: Batch) -> Tensor:
-        """The first token of each text."""
-        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy, or the mean of the classes' binary ones, summed over the texts."""

@@ -22,14 +22,14 @@ from unmask.metrics.vectors import Retrieval, agreement, alignment, cosines, ret
 from unmask.model.config import EncoderConfig
 from unmask.model.heads import TaskHead
 from unmask.model.sentence import sentence_files
-from unmask.tasks.base import Mistake, Place, Row, Task, Understood, first_tokens, row_number
+from unmask.tasks.base import Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.number_reader import number_of
+from unmask.tasks.pooling import all_tokens, first_tokens, mean_of_texts
 from unmask.tasks.text_rows import input_limit
 from unmask.tasks.vector_batches import (
     TextBatch,
     check_layers,
     has_dropout,
-    mean_of_texts,
     merge,
     mixed_states,
     same_texts,
@@ -159,9 +159,7 @@ class Embedding(Task):
 
     def needed(self, batch: Batch) -> Tensor:
         """The first token of each window, or all tokens."""
-        if self.settings.pooling == "cls":
-            return first_tokens(batch)
-        return torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+        return first_tokens(batch) if self.settings.pooling == "cls" else all_tokens(batch)
 
     def forward(self, batch: Batch) -> Tensor:
         """The vector of each window, (B, D) float32, not normalized."""

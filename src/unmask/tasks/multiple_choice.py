@@ -24,7 +24,6 @@ from unmask.tasks.base import (
     Row,
     Task,
     Understood,
-    first_tokens,
     row_number,
 )
 from unmask.tasks.choice_reader import (
@@ -138,10 +137,6 @@ class MultipleChoice(Task):
             choices=torch.from_numpy(choices),
             questions=torch.from_numpy(questions),
         )
-
-    def needed(self, batch: Batch) -> Tensor:
-        """The first token of each text."""
-        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy over the choices of each question, summed over the questions."""

@@ -19,7 +19,7 @@ from unmask.data.rows import Table
 from unmask.errors import DataError
 from unmask.metrics.numbers import regression
 from unmask.model.heads import ClassificationHead
-from unmask.tasks.base import Mistake, Place, Row, Task, Understood, first_tokens, row_number
+from unmask.tasks.base import Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.number_reader import NumberPrediction, NumberReader, RegressionSettings, number_of
 
 _STRATA = 10
@@ -98,10 +98,6 @@ class Regression(Task):
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """Encode texts or pairs; each window of a long one carries the row's scaled number."""
         return self.reader.encode(rows, place=place, is_training=is_training)
-
-    def needed(self, batch: Batch) -> Tensor:
-        """The first token of each text."""
-        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Squared errors of the scaled numbers, summed."""

@@ -23,6 +23,7 @@ from unmask.model.decoder import Decoder, Pairing
 from unmask.model.layout import Layout
 from unmask.runtime import upload
 from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, row_number
+from unmask.tasks.pooling import all_tokens
 from unmask.tasks.text_columns import find_texts
 from unmask.tasks.text_reader import Said, Seq2SeqFeatures, Seq2SeqSettings, TextPrediction, TextReader
 from unmask.tokenizer.load import Tokenizer
@@ -170,7 +171,7 @@ class Seq2Seq(Task):
 
     def needed(self, batch: Batch) -> Tensor:
         """All tokens of the sources."""
-        return torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+        return all_tokens(batch)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits behind each target token, (U, V); without labels, behind the last token of each target, (B, V)."""

@@ -30,6 +30,7 @@ from unmask.tasks.base import (
     Understood,
     row_number,
 )
+from unmask.tasks.pooling import all_tokens
 from unmask.tasks.span_reader import NO_ANSWER, USUAL_ANSWER, AnswerPrediction, SpanQASettings, SpanReader, placed
 from unmask.tokenizer.load import Tokenizer
 
@@ -125,7 +126,7 @@ class SpanQA(Task):
 
     def needed(self, batch: Batch) -> Tensor:
         """Every token."""
-        return torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+        return all_tokens(batch)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of first and last piece, (T, 2)."""

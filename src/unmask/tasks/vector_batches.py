@@ -66,13 +66,6 @@ def mixed_states(task: Task, batch: Batch, layers: Sequence[int]) -> Tensor:
     return torch.stack([states[layer] for layer in layers]).mean(dim=0)
 
 
-def mean_of_texts(hidden: Tensor, batch: Batch) -> Tensor:
-    """Mean of the packed states of each window, (T, D) to (B, D)."""
-    lengths = torch.from_numpy(np.diff(batch.cu_seqlens).astype(np.int64)).to(hidden.device)
-    owners = torch.repeat_interleave(torch.arange(len(lengths), device=hidden.device), lengths)
-    return hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owners, hidden) / lengths[:, None]
-
-
 def merge(vectors: Tensor, batch: TextBatch) -> Tensor:
     """Mean of the windows of each text, weighted by their tokens, (B, D) to (N, D)."""
     if len(batch.keys) == len(vectors):

@@ -216,8 +216,8 @@ class _Finetuning:
             )  # fmt: skip
         else:
             config, tokenizer = start.config, start.tokenizer
-        if settings.hidden_dropout is not None:
-            config = config.model_copy(update={"hidden_dropout_prob": settings.hidden_dropout})
+        given = {"hidden_dropout_prob": settings.hidden_dropout, "classifier_pooling": settings.classifier_pooling}
+        config = config.model_copy(update={name: value for name, value in given.items() if value is not None})
         task = self.job.kind(config, tokenizer, self.job.options)
         task.encoder.set_attention_dropout(settings.attention_dropout)
         task.init_weights(settings.seed)

@@ -16,6 +16,7 @@ from unmask.data.recognise import find_splits, read_rows
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Form, Reject, Table
 from unmask.errors import DataError, UsageError
+from unmask.model.config import HEADS_OF_TEXTS
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
 from unmask.tasks.choose import choose
@@ -119,8 +120,7 @@ def read_job(
     table = _table(file, asked.data, find_task(task).form if task else None, rejects)
     task = task or _choose(table, asked.data)
     kind = find_task(task)
-    if asked.regularize.r_drop:
-        kind.require_probabilities()
+    _check_fit(kind, asked)
     table = _named_rows(table, kind, asked.data, _refuse if rejects is None else rejects)
     job = _understood(Job(kind, None, RANDOM, table, None, Settings(), {}), asked)
     if rejects is None:
@@ -184,6 +184,20 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
     told = [f"{name} {value}" for name, value in kept.items() if getattr(chosen, name) == value]
     notes = [f"as in {job.origin}: {', '.join(told)}"] if told else []
     return replace(job, options=chosen, notes=[*understood.notes, *notes])
+
+
+def _check_fit(kind: type[Task], asked: FinetuneSettings) -> None:
+    """Refuse settings that this task has no use for."""
+    if asked.regularize.r_drop:
+        kind.require_probabilities()
+    if asked.classifier_pooling and kind.head_name not in HEADS_OF_TEXTS:
+        raise UsageError(
+            "no-classifier",
+            f"the head of '{kind.name}' does not read whole texts",
+            place="classifier_pooling",
+            value=asked.classifier_pooling,
+            remedy="leave it out; --options.pooling says how words of tags and sentence vectors are made",
+        )
 
 
 def _check_length(job: Job, settings: FinetuneSettings) -> None:

@@ -22,7 +22,7 @@ from unmask.train.settings import ModelSettings, PretrainSettings
 
 log = logging.getLogger("unmask")
 
-_SHAPE = (*SIZES, "hidden_dropout_prob", "initializer_range")
+_SHAPE = (*SIZES, "hidden_dropout_prob", "initializer_range", "classifier_pooling")
 _TYPES = "encoder.embeddings.token_type.weight"
 
 

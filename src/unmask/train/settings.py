@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from unmask.config import Settings
 from unmask.data.settings import Count, StreamSettings
+from unmask.model.config import Pooling
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -31,6 +32,8 @@ class ModelSettings(Settings):
     """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
     initializer_range: Annotated[float, Field(gt=0)] = 0.02
     """Standard deviation of the random start."""
+    classifier_pooling: Pooling = "cls"
+    """What fine-tuning lets a head of whole texts read, where it is not told: `<s>`, or the mean of all tokens."""
 
 
 class OptimSettings(Settings):
@@ -241,6 +244,8 @@ class FinetuneSettings(Settings):
     """Dropout before both layers of the head; fairseq used 0."""
     hidden_dropout: Share | None = None
     """Dropout after embeddings, attention and feed-forward; by default the model's own."""
+    classifier_pooling: Pooling | None = None
+    """What a head of whole texts reads: the first token's state (cls), or the mean of all; by default the model's."""
     attention_dropout: Share = 0.0
     """Dropout of attention weights; the paper has 0.1, 0 takes the fast kernels."""
     balanced_sampling: bool = False

@@ -274,6 +274,16 @@ def test_dropout_of_the_encoder_can_be_chosen(rows: Path, start: Path, tmp_path:
     assert json.loads((done / "model/config.json").read_text())["hidden_dropout_prob"] == 0.4
 
 
+def test_a_classifier_on_the_mean_of_states(rows: Path, start: Path, tmp_path: Path) -> None:
+    done = run(rows, tmp_path / "run", start, classifier_pooling="mean", epochs=1)
+    assert json.loads((done / "model/config.json").read_text())["classifier_pooling"] == "mean"
+    assert Predictor.load(done / "model").task.pools_mean
+    again = run(rows, tmp_path / "again", done / "model", epochs=1)  # what the model says counts where nobody does
+    assert Predictor.load(again / "model").task.pools_mean
+    with pytest.raises(UsageError, match="does not read whole texts"):
+        finetune(rows, tmp_path / "v", model=start, task="embedding", given=(BASE, {"classifier_pooling": "mean"}))
+
+
 def curve(folder: Path) -> list[tuple[str, int, float]]:
     """Losses of all steps and scores of all evaluations, the last of each."""
     lines = map(json.loads, (folder / "events.jsonl").read_text().splitlines())

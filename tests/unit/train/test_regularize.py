@@ -14,6 +14,7 @@ from tests.unit.tasks.test_contract import MAKERS
 from unmask.data.batching import Batch
 from unmask.errors import UnmaskError, UsageError
 from unmask.runtime import machine, seed_step
+from unmask.tasks import TASKS
 from unmask.tasks.base import Task
 from unmask.train.fit import Trainer
 from unmask.train.job import read_job
@@ -113,7 +114,7 @@ def test_all_tasks_have_probabilities_or_say_that_they_have_none(name: str) -> N
     assert float(divergence(log_probs, log_probs.flip(0)).detach()) > 0
 
 
-@pytest.mark.parametrize("name", sorted(MAKERS))
+@pytest.mark.parametrize("name", sorted(TASKS))
 def test_r_drop_without_probabilities_is_refused_when_the_job_is_read(name: str, tmp_path: Path) -> None:
     """Before the model is opened: the folder is none."""
     path = tmp_path / "rows.tsv"
