@@ -1,6 +1,7 @@
 """What a user's mistakes get: place, value, remedy, the right exit code, no traceback, nothing lost."""
 
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -220,3 +221,13 @@ def test_a_full_disk_behind_the_output_is_an_ordinary_error(model: Path, words: 
     assert done.returncode == 5, done.stderr
     assert "Traceback" not in done.stderr
     assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_nobody_to_tell_and_no_error(model: Path, tmp_path: Path, closed: str) -> None:
+    command = [sys.executable, "-m", "unmask", "predict", "a film", "--threads", "1", "--model", str(model)]
+    output = tmp_path / "answers.jsonl"
+    call = " ".join(map(shlex.quote, [*command, "--output", str(output)]))
+    done = subprocess.run(["sh", "-c", f"{call} {closed}"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert output.read_text().count("\n") == 1
