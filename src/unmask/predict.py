@@ -17,7 +17,7 @@ from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, choose_card, install, runs
 from unmask.errors import ArtefactError, UsageError
-from unmask.runtime import Machine, trim_heap, unload
+from unmask.runtime import Machine, torch_threads, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 from unmask.tasks.rows import check_rows, rows_of
@@ -155,6 +155,13 @@ class Predictor:
         features = self.task.encode(rows, place=place, is_training=is_labelled)
         if not self._has_told:
             self._has_told = say_truncated(features)
+        parts = self.answer(features)
+        ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
+        return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+
+    @torch.inference_mode()
+    def answer(self, features: Sequence[Features]) -> list[Any]:
+        """What the network says about each of some features, in order, whose rows are in order; see `run`."""
         parts: list[Any] = [None] * len(features)
         if self.task.training:
             self.task.eval()
@@ -163,12 +170,20 @@ class Predictor:
         for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
             indices = np.concatenate([units[place] for place in chosen])
             together = [features[index] for index in indices]
-            with self._where.autocast():
+            with self._where.autocast(), self._threads():
                 found = self.task.answer(self.task.collate(together).to(self._where.device), together)
             for index, part in zip(indices, found, strict=True):
                 parts[index] = part
-        ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
-        return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+        return parts
+
+    def _threads(self) -> contextlib.AbstractContextManager[None]:
+        """One thread for torch where an engine has threads of its own and the head is small.
+
+        Torch wakes all of its threads for a few hundred numbers; they and the engine's, which look for work for a while
+        before they sleep, then hold each other up for as long as a short text takes.
+        """
+        is_alone = self.engine is None or self.engine.name == "torch" or self.task.has_wide_head
+        return contextlib.nullcontext() if is_alone else torch_threads(1)
 
 
 def _is_for_card(device: str, engine: str, precision: str) -> bool:

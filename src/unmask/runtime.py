@@ -141,6 +141,17 @@ def use_cpu(threads: int | None = None) -> None:
         mallopt(_M_TOP_PAD, 64 << 20)
 
 
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch's operators take so many threads in this thread, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def cache_folder() -> Path:
     """Where things are kept that can be made again: $XDG_CACHE_HOME or ~/.cache; it may not exist."""
     named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

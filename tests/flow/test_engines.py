@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests import tiny
 from tests.unit.tasks.test_contract import MAKERS
@@ -13,6 +14,7 @@ from unmask.data.rows import Table
 from unmask.engine.choice import NAMES, PRECISIONS, runs
 from unmask.light import LightPredictor
 from unmask.predict import Predictor
+from unmask.runtime import torch_threads
 from unmask.tasks.base import Task
 from unmask.tasks.text_reader import Said
 
@@ -74,3 +76,18 @@ def test_every_task_runs_without_torch(name: str, precision: str, tmp_path: Path
     light = LightPredictor.load(tmp_path / "out", threads=1)
     for (parts, _), (wanted, _) in zip(light.run(rows), Predictor(task).run(rows), strict=True):
         near(parts, wanted, precision)
+
+
+@pytest.mark.parametrize("name", ["classification", "masked_lm"])
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_small_heads_do_not_wake_threads_beside_those_of_an_engine(name: str, engine: str, tmp_path: Path) -> None:
+    task = MAKERS[name]()
+    if not runs(engine, "float32", task.config):
+        pytest.skip(f"{engine} does not run here")
+    predictor = Predictor.load(tiny.saved(task, tmp_path / "model"), engine=engine, threads=1)
+    seen: list[int] = []
+    predictor.task.head.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    with torch_threads(3):
+        predictor.predict_rows(asked(task))
+        assert torch.get_num_threads() == 3
+    assert set(seen) == {1 if (name, engine) == ("classification", "native") else 3}

@@ -91,6 +91,8 @@ class Task(nn.Module, ABC):
     """Whether the features of a row are compared with each other, and so must stand in one batch."""
     has_probabilities: ClassVar[bool] = True
     """Whether its logits are of probabilities, so that two passes of the network can be compared by them."""
+    has_wide_head: ClassVar[bool] = False
+    """Whether its head has enough to compute for several threads: the logits of a vocabulary."""
 
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer, settings: Settings) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ class MaskedLM(Task):
     main_metric = "nats_per_token"
     falling_metrics = frozenset({"nats_per_token", "perplexity"})
     other_numbers = frozenset({"masked_tokens"})
+    has_wide_head = True
     settings: MaskedLMSettings
 
     def build_head(self) -> MaskedLMHead:

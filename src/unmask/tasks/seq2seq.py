@@ -58,6 +58,7 @@ class Seq2Seq(Task):
     main_metric = "chrf"
     falling_metrics = frozenset({"nats_per_token", "perplexity"})
     other_numbers = frozenset({"length_ratio", "written_rows"})
+    has_wide_head = True
     settings: Seq2SeqSettings
     head: Decoder
 
