@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from unmask import storage
+from unmask.data.features import Features
 from unmask.engine.choice import Engine
 from unmask.errors import UsageError
 from unmask.light import NOTE, LightPredictor, read_exported
-from unmask.predict import Predictor, Said, say_truncated
+from unmask.predict import Predictor, Said
 from unmask.tasks import find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 from unmask.tasks.reader import Reader
@@ -42,11 +43,12 @@ class ExportedPredictor(Predictor):
                 "without pairs, vectors are scored by passes with dropout, which an exported model does not have",
                 remedy="score the folder that it was exported from",
             )
+        return super().run(rows, place=place, is_labelled=is_labelled)
+
+    def answer(self, features: Sequence[Features]) -> list[Any]:
+        """What the graph says about each of some features; see `Predictor.answer`."""
         self._light.max_tokens = self.max_tokens
-        said = self._light.run(rows, place=place, is_labelled=is_labelled)
-        if not self._has_told:
-            self._has_told = say_truncated([one for _, features in said for one in features])
-        return said
+        return self._light.answer(features)
 
 
 def open_exported(

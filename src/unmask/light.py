@@ -145,14 +145,19 @@ class LightPredictor:
             ResourceError: there is not enough memory for a batch, or the graph fails.
         """
         features = self.reader.encode(rows, place=place, is_training=is_labelled)
+        parts = self.answer(features)
+        ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
+        return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+
+    def answer(self, features: Sequence[Features]) -> list[Any]:
+        """What the network says about each of some features, in order, whose rows are in order; see `run`."""
         parts: list[Any] = [None] * len(features)
         lengths = np.array([len(one) for one in features], dtype=np.int64)
         for chosen in sorted_batches(lengths, max_tokens=self.max_tokens):
             together = [features[index] for index in chosen]
             for index, part in zip(chosen, self.reader.answer(self._runner, together), strict=True):
                 parts[index] = part
-        ends = np.searchsorted([one.row for one in features], np.arange(len(rows) + 1))
-        return [(parts[start:end], features[start:end]) for start, end in itertools.pairwise(ends)]
+        return parts
 
 
 def read_exported(

@@ -17,7 +17,7 @@ from unmask.config import resolve
 from unmask.data.batching import Features, sorted_batches, units_of
 from unmask.engine.choice import Engine, choose, choose_card, install, runs
 from unmask.errors import ArtefactError, UsageError
-from unmask.runtime import Machine, torch_threads, trim_heap, unload
+from unmask.runtime import Machine, one_thread, trim_heap, unload
 from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Place, Row, Task, row_number
 from unmask.tasks.rows import check_rows, rows_of
@@ -64,6 +64,7 @@ class Predictor:
         threads: int | None = None,
         device: str = "auto",
         max_tokens: int = MAX_TOKENS,
+        is_labelled: bool = False,
     ) -> "Predictor":
         """Open a model folder.
 
@@ -80,6 +81,7 @@ class Predictor:
             device: `cpu`, `cuda`, or `auto`: a GPU where there is one, and neither int8 nor an engine of the CPU is
                 asked for.
             max_tokens: limit of one batch, in tokens, which the memory of a pass hangs on; a longer text stands alone.
+            is_labelled: labelled rows will be scored: `auto` is torch where that compares passes with dropout (SimCSE).
 
         Raises:
             ArtefactError: the folder is missing or corrupt, or has no head for the task.
@@ -92,6 +94,8 @@ class Predictor:
         model = load_model(folder)
         named = {name: column for name, column in (columns or {}).items() if column is not None}
         made = cls(build_task(model, task, place=folder, options={**(options or {}), **named}), max_tokens=max_tokens)
+        if is_labelled and engine == "auto" and made.task.needs_dropout:
+            engine = "torch"
         certified = model.meta.get("engine", {})
         is_its_task = made.task.name == model.meta.get("task", {}).get("name")
         proven = {kind: one["engine"] for kind, one in certified.items() if is_its_task}
@@ -183,7 +187,7 @@ class Predictor:
         before they sleep, then hold each other up for as long as a short text takes.
         """
         is_alone = self.engine is None or self.engine.name == "torch" or self.task.has_wide_head
-        return contextlib.nullcontext() if is_alone else torch_threads(1)
+        return contextlib.nullcontext() if is_alone else one_thread()
 
 
 def _is_for_card(device: str, engine: str, precision: str) -> bool:

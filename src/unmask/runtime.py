@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,14 +142,34 @@ def use_cpu(threads: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Let torch's operators take so many threads in this thread, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
+def one_thread() -> Iterator[None]:
+    """Let torch's operators take one thread where this thread calls them; others keep theirs.
+
+    `torch.set_num_threads` would also say it to all threads that use torch for the first time meanwhile. Where torch
+    has neither OpenMP nor MKL inside, nothing is done.
+    """
+    before, setters = torch.get_num_threads(), _own_thread_setters()
+    if before == 1 or setters is None:
+        yield
+        return
+    set_openmp, set_mkl = setters
+    set_openmp(1)
+    mkl_before = set_mkl(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        set_openmp(before)
+        set_mkl(mkl_before)
+
+
+@functools.cache
+def _own_thread_setters() -> tuple[Callable[[int], int], Callable[[int], int]] | None:
+    """What sets the calling thread's number in OpenMP and in MKL; the second gives the number of before."""
+    try:
+        inside = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return inside.omp_set_num_threads, inside.MKL_Set_Num_Threads_Local  # in small letters it is Fortran's
+    except (OSError, AttributeError):
+        return None
 
 
 def cache_folder() -> Path:

@@ -223,7 +223,7 @@ def test_a_full_disk_behind_the_output_is_an_ordinary_error(model: Path, words: 
     assert "No space left" in done.stderr
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_nobody_to_tell_and_no_error(model: Path, tmp_path: Path, closed: str) -> None:
     command = [sys.executable, "-m", "unmask", "predict", "a film", "--threads", "1", "--model", str(model)]
     output = tmp_path / "answers.jsonl"

@@ -1,5 +1,6 @@
 """All tasks on all engines: the same answers, as far as the precision goes."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from unmask.data.rows import Table
 from unmask.engine.choice import NAMES, PRECISIONS, runs
 from unmask.light import LightPredictor
 from unmask.predict import Predictor
-from unmask.runtime import torch_threads
+from unmask.runtime import _own_thread_setters, one_thread
 from unmask.tasks.base import Task
 from unmask.tasks.text_reader import Said
 
@@ -78,6 +79,10 @@ def test_every_task_runs_without_torch(name: str, precision: str, tmp_path: Path
         near(parts, wanted, precision)
 
 
+needs_setters = pytest.mark.skipif(_own_thread_setters() is None, reason="torch has no OpenMP and MKL inside")
+
+
+@needs_setters
 @pytest.mark.parametrize("name", ["classification", "masked_lm"])
 @pytest.mark.parametrize("engine", ["native", "torch"])
 def test_small_heads_do_not_wake_threads_beside_those_of_an_engine(name: str, engine: str, tmp_path: Path) -> None:
@@ -87,7 +92,28 @@ def test_small_heads_do_not_wake_threads_beside_those_of_an_engine(name: str, en
     predictor = Predictor.load(tiny.saved(task, tmp_path / "model"), engine=engine, threads=1)
     seen: list[int] = []
     predictor.task.head.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    with torch_threads(3):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
         predictor.predict_rows(asked(task))
         assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
     assert set(seen) == {1 if (name, engine) == ("classification", "native") else 3}
+
+
+@needs_setters
+def test_one_thread_is_that_of_the_caller_alone() -> None:
+    """A thread that uses torch for the first time meanwhile would keep what `torch.set_num_threads` says."""
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+            for _ in range(2):
+                other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+                other.start()
+                other.join()
+        assert [torch.get_num_threads(), *seen] == [3, 3, 3]
+    finally:
+        torch.set_num_threads(before)

@@ -44,7 +44,7 @@ def compare(
         examples: Rows to show that only one of the models has right.
         json: Write one JSON object, with all rows that differ.
     """
-    predictors = tuple(asked.open_to_score(folder, label_column=label_column) for folder in (first, second))
+    predictors = tuple(asked.open(folder, is_labelled=True, label_column=label_column) for folder in (first, second))
     tables = []
     for which, one in zip(heavy("unmask.study.compare:MODELS"), predictors, strict=True):
         with heavy("unmask.study.compare:of_model")(which):

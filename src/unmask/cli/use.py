@@ -82,20 +82,11 @@ class Asked(Settings):
         exact = {"engine": "torch", "precision": "float32", "device": "cpu"}
         return heavy("unmask.predict:Predictor").load(model, **self.changes(), **exact).task
 
-    def open(self, model: Path, **columns: str | None) -> Any:
-        """A predictor that answers this, by a model folder or by one that `unmask export` wrote."""
+    def open(self, model: Path, *, is_labelled: bool = False, **columns: str | None) -> Any:
+        """A predictor that answers this or is scored by it, by a model folder or by one that `unmask export` wrote."""
         if heavy("unmask.checkpoint:is_exported")(model):
             return self.computing.open_by(heavy("unmask.exported:open_exported"), model, **self.changes(**columns))
-        return self.computing.open(model, **self.changes(**columns))
-
-    def open_to_score(self, model: Path, **columns: str | None) -> Any:
-        """A predictor for labelled rows: `auto` is torch where passes with dropout are compared."""
-        predictor = self.open(model, **columns)
-        is_free = self.computing.engine == "auto" and not heavy("unmask.checkpoint:is_exported")(model)
-        if not is_free or not predictor.task.needs_dropout:
-            return predictor
-        torch = self.computing.model_copy(update={"engine": "torch"})
-        return self.model_copy(update={"computing": torch}).open(model, **columns)
+        return self.computing.open(model, is_labelled=is_labelled, **self.changes(**columns))
 
 
 def evaluate(
@@ -116,7 +107,7 @@ def evaluate(
         skip_bad: Leave bad rows out, and list them with their reasons in a file of this folder, `FILE.rejects`.
         json: Write one JSON object.
     """
-    predictor = asked.open_to_score(model, label_column=label_column)
+    predictor = asked.open(model, is_labelled=True, label_column=label_column)
     table = labelled(file, predictor.task, asked.reading.names, skip_bad=skip_bad)
     result = heavy("unmask.evaluate:evaluate")(predictor, table)
     scores = dict(result.scores)

@@ -157,6 +157,7 @@ class EncoderConfig(Settings):
         _refuse_other_networks(content, place)
         family = _FAMILIES[kind]
         values = {name: content.get(name, default) for name, default in _PUBLISHED_DEFAULTS.items()}
+        values["classifier_pooling"] = values["classifier_pooling"] or "cls"
         pad = content.get("pad_token_id")
         pad = (0 if family == "bert" else 1) if pad is None else pad
         positions = values.pop("max_position_embeddings")

@@ -48,13 +48,17 @@ _HEADS: dict[tuple[bool, Head], dict[str, str]] = {  # by (BERT form?, head)
     (False, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
     (True, "multiple_choice"): {"dense": "pooler.dense", "out": "classifier"},
 }
-# A head on the mean of all states. Under a published name it would be read as one on the first state.
-_MEAN_HEAD = {"dense": "mean_classifier.dense", "out": "mean_classifier.out_proj"}
+# Heads on the mean of all states. Under a published name they would be read as heads on the first state.
+_MEAN_HEADS: dict[Head, dict[str, str]] = {
+    "classification": {"dense": "mean_classifier.dense", "out": "mean_classifier.out_proj"},
+    "multiple_choice": {"dense": "mean_choice.dense", "out": "mean_choice.out_proj"},
+}
 # A conditional random field on a tagger's words, where there is one; transformers has no place for it.
 _CHAIN = ("transitions", "start", "end")
 _BODIES: dict[Family, str] = {"roberta": "roberta.", "xlm-roberta": "roberta.", "bert": "bert."}
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-_OTHER_PARTS = ("pooler.", "lm_head.", "cls.", "classifier.", "mean_classifier.", "qa_outputs.", "crf.", _DECODER)
+_OTHER_HEADS = ("lm_head.", "cls.", "classifier.", "mean_classifier.", "mean_choice.", "qa_outputs.", "crf.")
+_OTHER_PARTS = ("pooler.", *_OTHER_HEADS, _DECODER)
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's names of LayerNorm's two vectors
 
 
@@ -177,6 +181,8 @@ def found_head(weights: Mapping[str, torch.Tensor], config: EncoderConfig) -> He
     if _has_decoder(weights):
         return "seq2seq"
     parts: dict[Head, str] = {"masked_lm": "dense", "classification": "out"}
+    if config.pools_mean("multiple_choice"):  # elsewhere its names are those of other heads too
+        parts["multiple_choice"] = "out"
     for head, part in parts.items():
         if f"{_head_names(config, head)[part]}.weight" in weights:
             return head
@@ -184,8 +190,8 @@ def found_head(weights: Mapping[str, torch.Tensor], config: EncoderConfig) -> He
 
 
 def _head_names(config: EncoderConfig, head: Head | None) -> dict[str, str]:
-    if config.pools_mean(head):
-        return _MEAN_HEAD
+    if head is not None and config.pools_mean(head):
+        return _MEAN_HEADS[head]
     return _HEADS[config.family == "bert", head] if head else {}
 
 

@@ -25,7 +25,7 @@ from unmask.model.config import EncoderConfig, Head
 from unmask.model.encoder import Encoder
 from unmask.model.heads import TaskHead
 from unmask.model.layout import Layout
-from unmask.tasks.pooling import all_tokens, first_tokens, mean_of_texts
+from unmask.tasks.pooling import mean_of_texts
 from unmask.tasks.reader import Reader
 from unmask.tasks.rows import Mark as Mark
 from unmask.tasks.rows import Mistake as Mistake
@@ -151,9 +151,9 @@ class Task(nn.Module, ABC):
             DataError: a column is missing, a text is empty or a label is unknown; the place is named.
         """
 
+    @abstractmethod
     def needed(self, batch: Batch) -> Tensor:
-        """Places whose states the head reads, (N,) int64; here those of whole texts: the first token, or all tokens."""
-        return all_tokens(batch) if self.pools_mean else first_tokens(batch)
+        """Places in the batch whose last hidden states the head reads, (N,) int64."""
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -314,7 +314,7 @@ class Task(nn.Module, ABC):
 
     @property
     def pools_mean(self) -> bool:
-        """Whether the head reads the mean of all states of a text."""
+        """Whether the head, one of whole texts, reads the mean of all states of each in place of those `needed`."""
         return self.config.pools_mean(self.head_name)
 
     def encoded(self, batch: Batch, needed: Tensor | None = None) -> Tensor:

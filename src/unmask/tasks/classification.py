@@ -23,6 +23,7 @@ from unmask.runtime import upload
 from unmask.tasks.base import Fitted, Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
 from unmask.tasks.class_reader import ClassificationSettings, ClassReader
+from unmask.tasks.pooling import first_tokens
 from unmask.tokenizer.load import Tokenizer
 
 MAX_WEIGHT = 100.0
@@ -109,6 +110,10 @@ class Classification(Task):
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """Encode texts or pairs; each window of a long one carries the row's label."""
         return self.reader.encode(rows, place=place, is_training=is_training)
+
+    def needed(self, batch: Batch) -> Tensor:
+        """The first token of each text."""
+        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy, or the mean of the classes' binary ones, summed over the texts."""

@@ -33,6 +33,7 @@ from unmask.tasks.choice_reader import (
     MultipleChoiceSettings,
     choices_of,
 )
+from unmask.tasks.pooling import first_tokens
 
 # Characters of a text that a report shows before the question.
 _SHOWN = 500
@@ -137,6 +138,10 @@ class MultipleChoice(Task):
             choices=torch.from_numpy(choices),
             questions=torch.from_numpy(questions),
         )
+
+    def needed(self, batch: Batch) -> Tensor:
+        """The first token of each text."""
+        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy over the choices of each question, summed over the questions."""

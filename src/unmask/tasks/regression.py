@@ -21,6 +21,7 @@ from unmask.metrics.numbers import regression
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.number_reader import NumberPrediction, NumberReader, RegressionSettings, number_of
+from unmask.tasks.pooling import first_tokens
 
 _STRATA = 10
 
@@ -98,6 +99,10 @@ class Regression(Task):
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """Encode texts or pairs; each window of a long one carries the row's scaled number."""
         return self.reader.encode(rows, place=place, is_training=is_training)
+
+    def needed(self, batch: Batch) -> Tensor:
+        """The first token of each text."""
+        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Squared errors of the scaled numbers, summed."""

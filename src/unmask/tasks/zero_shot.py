@@ -17,6 +17,7 @@ from unmask.errors import UsageError
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Mistake, Place, Row, Task, Understood, row_number
 from unmask.tasks.class_answers import ClassPrediction, LabelsPrediction, ManyLabels, OneLabel
+from unmask.tasks.pooling import first_tokens
 from unmask.tasks.zero_reader import ZeroReader, ZeroShotSettings
 
 
@@ -73,6 +74,10 @@ class ZeroShot(Task):
     def encode(self, rows: Sequence[Row], *, place: Place = row_number, is_training: bool = False) -> list[Features]:
         """One input for each row, class and window, in this order; the windows of all classes of a row are the same."""
         return self.reader.encode(rows, place=place, is_training=is_training)
+
+    def needed(self, batch: Batch) -> Tensor:
+        """The first token of each pair."""
+        return first_tokens(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of inference: a right class follows from the text, any other contradicts it."""

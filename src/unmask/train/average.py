@@ -20,7 +20,7 @@ log = logging.getLogger("unmask")
 _FITTED = {"temperature", "thresholds", "null_threshold", "dev_texts"}
 _OF_TRAINING = {
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "head_dropout", "label_smoothing"),
-    *("class_weights", "class_shares"),
+    *("class_weights", "class_shares", "classifier_pooling"),
 }
 _OF_WRITING = {"num_beams", "num_candidates", "length_penalty", "min_length", "no_repeat_ngram", "top_k"}
 _LEAST_COSINE = 0.5  # matrices of one start stay near each other (0.999 after a fine-tuning), others lie at 0
@@ -115,6 +115,7 @@ def _traits(model: Model) -> dict[str, Any]:
     task = model.meta.get("task", {})
     known: dict[str, Any] = {"head": model.head, "labels": model.labels, "kind of labels": model.problem_type}
     known |= {f"size {name}": value for name, value in model.config if name not in _OF_TRAINING}
+    known |= {"pooling of the head": "mean" if model.config.pools_mean(model.head) else "cls"}
     known |= {"tokenizer": model.tokenizer.fingerprint, "task": task.get("name")}
     known |= {f"weight {name}": tuple(tensor.shape) for name, tensor in model.state_dict.items()}
     settings = task.get("settings", {}).items()

@@ -61,7 +61,8 @@ def card(run: Run, task: Task, settings: Settings, data: dict[str, str], certifi
         f"print(predictor([{json.dumps(more.example, ensure_ascii=False) if more.example else _example(task)}]))",
         "```",
         "",
-        "`transformers.AutoModel.from_pretrained` opens the same folder.",
+        "`transformers.AutoModel.from_pretrained` opens the same folder."
+        + " The head, on the mean of all states, is left aside there." * task.pools_mean,
         "",
         *_results(run),
         *(line for heading, text in more.sections.items() for line in (f"## {heading}", "", text.strip(), "")),

@@ -16,12 +16,12 @@ from unmask.data.recognise import find_splits, read_rows
 from unmask.data.rejects import Rejects
 from unmask.data.rows import Form, Reject, Table
 from unmask.errors import DataError, UsageError
-from unmask.model.config import HEADS_OF_TEXTS
+from unmask.model.config import HEADS_OF_TEXTS, EncoderConfig
 from unmask.tasks import find_task
 from unmask.tasks.base import Task
 from unmask.tasks.choose import choose
 from unmask.tasks.sound import checker, filled_rows, sound_rows
-from unmask.train.settings import ColumnSettings, FinetuneSettings
+from unmask.train.settings import ColumnSettings, FinetuneSettings, ModelSettings
 
 log = logging.getLogger("unmask")
 
@@ -120,7 +120,8 @@ def read_job(
     table = _table(file, asked.data, find_task(task).form if task else None, rejects)
     task = task or _choose(table, asked.data)
     kind = find_task(task)
-    _check_fit(kind, asked)
+    if asked.regularize.r_drop:
+        kind.require_probabilities()
     table = _named_rows(table, kind, asked.data, _refuse if rejects is None else rejects)
     job = _understood(Job(kind, None, RANDOM, table, None, Settings(), {}), asked)
     if rejects is None:
@@ -133,6 +134,7 @@ def read_job(
         raise UsageError(
             "unused-settings", "--model.* shapes a network from random weights, but --model gives one", place="[model]"
         )
+    settings = _with_pooling(settings, kind, start)
     inputs = {
         "file": storage.digest(file),
         "model": RANDOM if folder is None else storage.weights_digest(folder),
@@ -186,18 +188,19 @@ def _understood(job: Job, settings: FinetuneSettings) -> Job:
     return replace(job, options=chosen, notes=[*understood.notes, *notes])
 
 
-def _check_fit(kind: type[Task], asked: FinetuneSettings) -> None:
-    """Refuse settings that this task has no use for."""
-    if asked.regularize.r_drop:
-        kind.require_probabilities()
-    if asked.classifier_pooling and kind.head_name not in HEADS_OF_TEXTS:
-        raise UsageError(
-            "no-classifier",
-            f"the head of '{kind.name}' does not read whole texts",
-            place="classifier_pooling",
-            value=asked.classifier_pooling,
-            remedy="leave it out; --options.pooling says how words of tags and sentence vectors are made",
-        )
+def _with_pooling(settings: FinetuneSettings, kind: type[Task], start: Model | None) -> FinetuneSettings:
+    """The settings with what a head of whole texts will read, where that is the mean: as asked for, or as learned."""
+    shape: ModelSettings | EncoderConfig = settings.model if start is None else start.config
+    pooling = settings.classifier_pooling or shape.classifier_pooling
+    if kind.head_name not in HEADS_OF_TEXTS:
+        if settings.classifier_pooling == "mean":
+            log.warning("the head of '%s' reads no whole texts: classifier_pooling is left aside", kind.name)
+        return settings.model_copy(update={"classifier_pooling": None})
+    if pooling == "cls":
+        return settings
+    log.info("the head reads the mean of a text's states: transformers opens the encoder alone")
+    model = settings.model.model_copy(update={"classifier_pooling": pooling})
+    return settings.model_copy(update={"classifier_pooling": pooling, "model": model})
 
 
 def _check_length(job: Job, settings: FinetuneSettings) -> None:

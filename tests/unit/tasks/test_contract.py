@@ -32,6 +32,8 @@ MAKERS: dict[str, Callable[..., Task]] = {
     "zero_shot": tiny.zero_shot,
     # a head on the mean of a text's states is another way through task, folder and engine
     "classification, mean": functools.partial(tiny.classifier, classifier_pooling="mean"),
+    "regression, mean": functools.partial(tiny.regression, classifier_pooling="mean"),
+    "zero_shot, mean": functools.partial(tiny.zero_shot, classifier_pooling="mean"),
     "multiple_choice, mean": functools.partial(tiny.multiple_choice, classifier_pooling="mean"),
 }
 STEPS = 40

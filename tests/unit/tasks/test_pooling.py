@@ -27,6 +27,13 @@ def test_it_reads_the_mean_of_all_states_of_each_text() -> None:
         assert (first(first.collate(features)) - logits).abs().max() > 1e-3
 
 
+def test_a_choice_on_the_mean_is_known_by_its_names(tmp_path: Path) -> None:
+    task = tiny.multiple_choice(classifier_pooling="mean")
+    folder = tiny.saved(task, tmp_path / "model")
+    found = from_hf(load_file(folder / "model.safetensors"), task.config)
+    assert (found.head, found.missing) == ("multiple_choice", [])
+
+
 def test_published_classes_do_not_read_its_head_as_their_own(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     task = tiny.classifier(classifier_pooling="mean")

@@ -278,10 +278,21 @@ def test_a_classifier_on_the_mean_of_states(rows: Path, start: Path, tmp_path: P
     done = run(rows, tmp_path / "run", start, classifier_pooling="mean", epochs=1)
     assert json.loads((done / "model/config.json").read_text())["classifier_pooling"] == "mean"
     assert Predictor.load(done / "model").task.pools_mean
+    assert "is left aside there" in (done / "model/README.md").read_text()
     again = run(rows, tmp_path / "again", done / "model", epochs=1)  # what the model says counts where nobody does
     assert Predictor.load(again / "model").task.pools_mean
-    with pytest.raises(UsageError, match="does not read whole texts"):
-        finetune(rows, tmp_path / "v", model=start, task="embedding", given=(BASE, {"classifier_pooling": "mean"}))
+    assert 'classifier_pooling = "mean"' in (again / "config.toml").read_text()
+    back = run(rows, tmp_path / "back", done / "model", classifier_pooling="cls", epochs=1)
+    assert not Predictor.load(back / "model").task.pools_mean
+    assert json.loads((back / "model/config.json").read_text())["architectures"] == ["RobertaForSequenceClassification"]
+
+
+def test_a_head_of_tokens_has_no_pooling(start: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "tags.conll"
+    path.write_text("".join(f"a O\n{name} B-{name}\n\n" for name in ("good", "bad") * 12))
+    done = run(path, tmp_path / "run", start, classifier_pooling="mean", epochs=1)
+    assert "classifier_pooling is left aside" in caplog.text
+    assert json.loads((done / "model/config.json").read_text())["classifier_pooling"] == "cls"
 
 
 def curve(folder: Path) -> list[tuple[str, int, float]]:
