@@ -115,6 +115,22 @@ def test_an_empty_number_in_a_named_column_is_left_out_as_a_label(tmp_path: Path
     assert listed == [[f"{train}:{line}", "empty-text", "the label in column 'score' is empty"] for line in (6, 9)]
 
 
+@pytest.mark.parametrize("task", ["regression", "embedding"])
+def test_words_in_a_column_of_numbers_are_left_out_on_request(tmp_path: Path, task: str) -> None:
+    rows = [(f"a film {at}", f"no film {at}", "n/a" if at in (4, 7) else str(at / 2)) for at in range(12)]
+    train = write(tmp_path / "train.tsv", rows, "text\tother\tscore")
+    data = {"text_column": "text", "pair_column": "other", "label_column": "score"}
+    with pytest.raises(DataError, match="'n/a' in column 'score' is not a number") as caught:
+        read_job(train, task=task, given=({"data": data},))
+    assert caught.value.details["place"] == f"{train}:6"
+    job, _ = read_job(
+        train, task=task, given=({"data": data | {"skip_bad": True}},), output=tmp_path / "run", is_split=False
+    )
+    assert len(job.train.rows) == 10
+    listed = [line.split("\t")[:2] for line in (tmp_path / "run.rejects").read_text().splitlines()]
+    assert listed == [[f"{train}:{line}", "not-a-number"] for line in (6, 9)]
+
+
 def test_a_row_of_several_labels_may_have_none_in_a_named_column(tmp_path: Path) -> None:
     rows = [(f"a film {at}", ("a|b", "b|c", "a", "", "c")[at % 5]) for at in range(20)]
     data = {"text_column": "text", "label_column": "label", "skip_bad": True}

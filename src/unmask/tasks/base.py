@@ -108,7 +108,8 @@ class Task(nn.Module, ABC):
 
         Args:
             table: to be trained on.
-            named: settings of the task that the user gave, such as `text_column`, `pair_column` and `label_column`.
+            named: settings of the task that the user gave, such as `text_column`, `pair_column` and `label_column`; and
+                `skip_bad`, whether rows that cannot be encoded will be left out.
 
         Raises:
             DataError: the file does not fit the task; its line is named.

@@ -108,3 +108,15 @@ def number_of(row: Row, column: str, where: object) -> float:
             remedy="mend or remove the row; for classes: --task classification",
         )
     return number
+
+
+def numbers_of(rows: Sequence[Row], column: str, place: Place, *, skip_bad: bool = False) -> list[float]:
+    """The numbers in a column; with `skip_bad` of those rows that have one, if any has.
+
+    Raises:
+        DataError: a row has none; its place is named.
+    """
+    found = [number_in(str(row.get(column))) for row in rows] if skip_bad else []
+    return [one for one in found if one is not None] or [
+        number_of(row, column, place(at)) for at, row in enumerate(rows)
+    ]

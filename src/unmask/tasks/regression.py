@@ -20,7 +20,7 @@ from unmask.errors import DataError
 from unmask.metrics.numbers import regression
 from unmask.model.heads import ClassificationHead
 from unmask.tasks.base import Mistake, Place, Row, Task, Understood, row_number
-from unmask.tasks.number_reader import NumberPrediction, NumberReader, RegressionSettings, number_of
+from unmask.tasks.number_reader import NumberPrediction, NumberReader, RegressionSettings, number_of, numbers_of
 from unmask.tasks.pooling import first_tokens
 
 _STRATA = 10
@@ -47,7 +47,7 @@ class Regression(Task):
             label=named.get("label_column"),
             is_number=True,
         )
-        numbers = [number_of(row, columns.label, table.place(at)) for at, row in enumerate(table.rows)]
+        numbers = numbers_of(table.rows, columns.label, table.place, skip_bad=named.get("skip_bad", False))
         low, high = min(numbers), max(numbers)
         if low == high:
             raise DataError(

@@ -7,7 +7,7 @@ from typing import Any
 from unmask.data.names import LABEL_NAMES, PAIR_NAMES, SCORE_NAMES, TEXT_NAMES
 from unmask.data.rows import Table, check_named
 from unmask.errors import DataError
-from unmask.tasks.number_reader import number_of
+from unmask.tasks.number_reader import numbers_of
 
 _PAIR_NAMES = (("anchor", "positive"), ("sent0", "sent1"), ("query", "positive"), ("question", "answer"), *PAIR_NAMES)
 _NEGATIVE = re.compile(r"(hard_)?negatives?|hard_negs?|(hard_)?neg(ative)?_?\d+")
@@ -50,7 +50,7 @@ def find_columns(table: Table, named: Mapping[str, Any]) -> tuple[dict[str, Any]
         )
     if "label_column" not in found:
         return found | ({"negative_columns": negatives} if negatives else {}), [_told(found, negatives)]
-    scores = [number_of(row, found["label_column"], table.place(at)) for at, row in enumerate(table.rows)]
+    scores = numbers_of(table.rows, found["label_column"], table.place, skip_bad=named.get("skip_bad", False))
     low, high = map(float, split(named.get("score_range", (min(0.0, *scores), max(scores)))))
     return found | {"score_range": (low, high)}, [_told(found, ()) + f" from {low:g} (cosine 0) to {high:g} (cosine 1)"]
 

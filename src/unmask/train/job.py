@@ -177,7 +177,7 @@ def _named(asked: ColumnSettings) -> dict[str, str]:
 def _understood(job: Job, settings: FinetuneSettings) -> Job:
     """The job with what the task makes of its rows."""
     asked, kind = settings.data, job.kind
-    understood = kind.understand(job.train, settings.options | _named(asked))
+    understood = kind.understand(job.train, settings.options | _named(asked) | {"skip_bad": asked.skip_bad})
     common = {"max_length": asked.max_length, "head_dropout": settings.head_dropout}
     common = {name: value for name, value in common.items() if name in kind.settings_class.model_fields}
     common = {name: value for name, value in common.items() if value is not None}
