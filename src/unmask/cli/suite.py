@@ -34,7 +34,7 @@ def suite(
         model: Model folder to start from, name of a bundled model, `random`, or `auto`: the bundled model of the text's
             script.
         seeds: Seeds of the runs, such as 0,1,2: the median and the range are reported.
-        only: Name of one set; give it again for each further one. By default all.
+        only: Names of some sets, with commas between, or the flag again for each. By default all.
         against: Output folder of the same suite with another model: is the difference more than chance?
     """
     if not all(part.strip().isdecimal() for part in seeds.split(",")):
@@ -48,7 +48,7 @@ def suite(
         output,
         model=model,
         seeds=[int(part) for part in seeds.split(",")],
-        only=only or (),
+        only=[name for names in only or () for name in names.split(",")],
         given=(flags(settings),),
         against=against,
     )

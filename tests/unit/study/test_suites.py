@@ -169,15 +169,18 @@ def test_a_set_that_cannot_be_compared_keeps_its_scores(data: Path, tmp_path: Pa
     assert found.against in table_of([found])[0]
 
 
-def test_the_command_takes_one_task(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["suite", str(data / "mine.toml"), str(data), "--output", str(tmp_path), "--only", "one", "--seeds", "3"]
+@pytest.mark.parametrize("only", [["one"], ["one,two"], ["one", "--only", "two"]])
+def test_the_command_takes_some_tasks(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], only: list[str]
+) -> None:
+    words = ["suite", str(data / "mine.toml"), str(data), "--output", str(tmp_path), "--seeds", "3", "--only", *only]
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0].split() == list(HEAD)
-    assert told[1].startswith("one")
-    assert len(told) == 3, "one task has no mean"
+    names = [line.split()[0] for line in told[1:-1]]
+    assert names == (["one"] if only == ["one"] else ["one", "two", "mean"]), "one task has no mean"
 
 
 def test_what_is_wrong_is_named(data: Path, tmp_path: Path) -> None:
