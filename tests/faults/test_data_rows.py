@@ -102,33 +102,27 @@ def test_the_first_empty_cell_is_named_before_a_model_is_opened(tmp_path: Path, 
     assert "--data.skip-bad" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("cell", "code", "reason"),
+    [
+        ("", "empty-text", "the label in column 'score' is empty"),
+        ("n/a", "not-a-number", "'n/a' in column 'score' is not a number"),
+    ],
+)
 @pytest.mark.parametrize("task", ["regression", "embedding"])
-def test_an_empty_number_in_a_named_column_is_left_out_as_a_label(tmp_path: Path, task: str) -> None:
-    rows = [(f"a film {at}", f"no film {at}", "" if at in (4, 7) else str(at / 2)) for at in range(12)]
+def test_what_is_no_number_is_left_out_as_a_label(tmp_path: Path, task: str, cell: str, code: str, reason: str) -> None:
+    rows = [(f"a film {at}", f"no film {at}", cell if at in (4, 7) else str(at / 2)) for at in range(12)]
     train = write(tmp_path / "train.tsv", rows, "text\tother\tscore")
     data = {"text_column": "text", "pair_column": "other", "label_column": "score"}
-    with pytest.raises(DataError, match="the label in column 'score' is empty") as caught:
+    with pytest.raises(DataError, match=reason) as caught:
         read_job(train, task=task, given=({"data": data},))
-    assert (caught.value.details["place"], "--data.skip-bad" in str(caught.value)) == (f"{train}:6", True)
-    read_job(train, task=task, given=({"data": data | {"skip_bad": True}},), output=tmp_path / "run")
-    listed = [line.split("\t")[:3] for line in (tmp_path / "run.rejects").read_text().splitlines()]
-    assert listed == [[f"{train}:{line}", "empty-text", "the label in column 'score' is empty"] for line in (6, 9)]
-
-
-@pytest.mark.parametrize("task", ["regression", "embedding"])
-def test_words_in_a_column_of_numbers_are_left_out_on_request(tmp_path: Path, task: str) -> None:
-    rows = [(f"a film {at}", f"no film {at}", "n/a" if at in (4, 7) else str(at / 2)) for at in range(12)]
-    train = write(tmp_path / "train.tsv", rows, "text\tother\tscore")
-    data = {"text_column": "text", "pair_column": "other", "label_column": "score"}
-    with pytest.raises(DataError, match="'n/a' in column 'score' is not a number") as caught:
-        read_job(train, task=task, given=({"data": data},))
-    assert caught.value.details["place"] == f"{train}:6"
-    job, _ = read_job(
-        train, task=task, given=({"data": data | {"skip_bad": True}},), output=tmp_path / "run", is_split=False
-    )
+    assert (caught.value.details["place"], caught.value.code) == (f"{train}:6", code)
+    assert cell or "--data.skip-bad" in str(caught.value)
+    given = ({"data": data | {"skip_bad": True}},)
+    job, _ = read_job(train, task=task, given=given, output=tmp_path / "run", is_split=False)
     assert len(job.train.rows) == 10
-    listed = [line.split("\t")[:2] for line in (tmp_path / "run.rejects").read_text().splitlines()]
-    assert listed == [[f"{train}:{line}", "not-a-number"] for line in (6, 9)]
+    listed = [line.split("\t")[:3] for line in (tmp_path / "run.rejects").read_text().splitlines()]
+    assert listed == [[f"{train}:{line}", code, reason] for line in (6, 9)]
 
 
 def test_a_row_of_several_labels_may_have_none_in_a_named_column(tmp_path: Path) -> None:
