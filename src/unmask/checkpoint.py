@@ -289,7 +289,7 @@ def _no_weights(folder: Path) -> ArtefactError:
             "exported-model",
             f"the folder was written by `unmask export`: it has no weights but those in its graph, {storage.GRAPH}",
             place=folder,
-            remedy="take it with `unmask predict`, `evaluate` or `compare`, or from Python with "
+            remedy="take it with `unmask predict`, `evaluate`, `compare`, `embed` or `search`, or from Python with "
             "unmask.light.LightPredictor.load; for all else name the folder that it was exported from",
         )
     return ArtefactError(

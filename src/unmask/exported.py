@@ -10,7 +10,7 @@ from unmask import storage
 from unmask.data.features import Features
 from unmask.engine.choice import Engine
 from unmask.errors import UsageError
-from unmask.light import NOTE, LightPredictor, read_exported
+from unmask.light import NOTE, LightPredictor, decided_by_export, read_exported
 from unmask.predict import Predictor, Said
 from unmask.tasks import find_task
 from unmask.tasks.base import Place, Row, Task, row_number
@@ -37,13 +37,18 @@ class ExportedPredictor(Predictor):
         Raises:
             UsageError: labelled rows of single texts are scored by dropout, which a graph does not have.
         """
-        if is_labelled and self.task.needs_dropout:
+        if is_labelled:
+            self.refuse_dropout()
+        return super().run(rows, place=place, is_labelled=is_labelled)
+
+    def refuse_dropout(self) -> None:
+        """Raise a UsageError where scores are made of passes with dropout."""
+        if self.task.needs_dropout:
             raise UsageError(
                 "no-dropout",
                 "without pairs, vectors are scored by passes with dropout, which an exported model does not have",
                 remedy="score the folder that it was exported from",
             )
-        return super().run(rows, place=place, is_labelled=is_labelled)
 
     def answer(self, features: Sequence[Features]) -> list[Any]:
         """What the graph says about each of some features; see `Predictor.answer`."""
@@ -57,6 +62,7 @@ def open_exported(
     columns: Mapping[str, str | None] | None = None,
     threads: int | None = None,
     max_tokens: int = 2048,
+    is_labelled: bool = False,
     **asked: Any,
 ) -> ExportedPredictor:
     """Open a folder that `unmask export` wrote as a predictor.
@@ -66,6 +72,7 @@ def open_exported(
         columns: other names for the columns of its settings; `None` keeps one.
         threads: of one pass; by default as many as torch has.
         max_tokens: limit of one batch in tokens, padding included; a longer text stands alone.
+        is_labelled: whether labelled rows will be scored; what cannot be scored is refused here then.
         asked: other arguments of `Predictor.load`; they may name only what the folder has.
 
     Raises:
@@ -77,17 +84,20 @@ def open_exported(
     told = storage.read_json(folder / NOTE)["meta"]
     name, precision = told["task"]["name"], told["export"]["precision"]
     has = {"task": name, "engine": "onnx", "precision": precision, "device": "cpu"}
+    if asked.get("task") not in (None, name):
+        raise UsageError(
+            "exported-task",
+            f"the folder was exported for the task {name}, and has no weights for {asked['task']}",
+            place=folder,
+            remedy=f"fine-tune with --task {asked['task']} and export that, or name the folder that this one is from",
+        )
     for what, value in asked.items():
         if value not in (None, "auto", {}, has.get(what)):
-            raise UsageError(
-                "decided-by-export",
-                f"an exported model has the {what} that it was exported with",
-                place=f"--{what}",
-                value=value,
-                expected=has.get(what),
-                remedy="leave it out, or name the folder that it was exported from",
-            )
-    return ExportedPredictor(_task(name, light.reader), light, Engine("onnx", precision, threads, "as exported"))
+            raise decided_by_export(what, value, has.get(what))
+    predictor = ExportedPredictor(_task(name, light.reader), light, Engine("onnx", precision, threads, "as exported"))
+    if is_labelled:
+        predictor.refuse_dropout()
+    return predictor
 
 
 def exported_task(folder: Path, *, columns: Mapping[str, str | None] | None = None) -> Task:

@@ -13,7 +13,7 @@ from unmask import storage
 from unmask.config import Settings, resolve
 from unmask.data.features import Features, sorted_batches
 from unmask.engine.onnx_run import Runner, read_graph, saturates
-from unmask.errors import ArtefactError
+from unmask.errors import ArtefactError, UsageError
 from unmask.model.chain import Chain
 from unmask.model.config import EncoderConfig
 from unmask.tasks.choice_reader import ChoiceReader, MultipleChoiceSettings
@@ -174,7 +174,7 @@ def read_exported(
 
     Raises:
         ArtefactError: the folder is missing, corrupt, no exported one, or of a version that is newer than this one.
-        UsageError: the task has no such column.
+        UsageError: the task has no such column, or another setting is named with another value than the folder's.
     """
     folder = Path(folder)
     storage.verify(folder)
@@ -185,8 +185,23 @@ def read_exported(
     named = {name: column for name, column in (columns or {}).items() if column is not None}
     config = EncoderConfig.from_hf(storage.read_json(folder / CONFIG), place=folder / CONFIG)
     chain = {"chain": Chain.of(told["chain"])} if "chain" in told else {}
-    asked = resolve(settings, told["settings"], named, place="columns")
+    has, asked = (resolve(settings, told["settings"], more, place="columns") for more in ({}, named))
+    for name in named:
+        if not name.endswith(("_column", "_columns")) and getattr(asked, name) != getattr(has, name):
+            raise decided_by_export(name, named[name], str(getattr(has, name)))
     return kind(config, Tokenizer.load(folder), asked, **chain), note
+
+
+def decided_by_export(name: str, value: object, has: str | None) -> UsageError:
+    """The error of who asks an exported folder for something else than it has."""
+    return UsageError(
+        "decided-by-export",
+        f"an exported model has the {name} that it was exported with",
+        place=f"--{name}",
+        value=value,
+        expected=has,
+        remedy="leave it out, or name the folder that it was exported from",
+    )
 
 
 def _check(note: dict[str, Any], folder: Path) -> None:

@@ -147,8 +147,9 @@ def told_name(folder: Path) -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """Hash of a model folder's weights; of several files, theirs with dashes between."""
-    return "-".join(digest(path) for path in sorted(folder.glob("*.safetensors")))
+    """Hash of a model folder's weights, or of an exported graph; of several files, theirs with dashes between."""
+    weights = sorted(folder.glob("*.safetensors")) or folder.glob(GRAPH)
+    return "-".join(digest(path) for path in weights)
 
 
 def text_digest(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import tiny
@@ -12,6 +13,7 @@ from unmask.data.rows import Table
 from unmask.errors import ArtefactError, DataError, UsageError
 from unmask.evaluate import evaluate
 from unmask.predict import Predictor
+from unmask.study.search import read_cache
 from unmask.tasks.base import Task
 from unmask.tasks.embedding import Embedding
 from unmask.tasks.vector_reader import EmbeddingSettings
@@ -21,6 +23,7 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 from tests.flow.test_light import CASES, NEAR, as_json, chained, same
 from unmask.compress.export import export
 from unmask.exported import open_exported
+from unmask.light import LightPredictor
 
 FAR = 1e-3  # relative: a correlation of answers that hardly differ shows what their last bits are
 # What only the network says: how probable a given text is.
@@ -96,7 +99,7 @@ def test_rows_without_a_known_label_are_named(folders: tuple[Path, Path]) -> Non
 
 @pytest.mark.parametrize(
     "asked",
-    [{"engine": "native"}, {"precision": "int8"}, {"task": "embedding"}, {"options": {"top_k": 2}}, {"device": "cuda"}],
+    [{"engine": "native"}, {"precision": "int8"}, {"options": {"top_k": 2}}, {"device": "cuda"}],
     ids=str,
 )
 def test_what_was_decided_by_the_export_cannot_be_asked_for(
@@ -115,6 +118,60 @@ def test_vectors_of_single_texts_are_not_scored(tmp_path: Path) -> None:
     assert same(as_json(predictor(["a film"])), as_json(Predictor(task)(["a film"])))
     with pytest.raises(UsageError, match="dropout"):
         evaluate(predictor, Table(Path("rows.jsonl"), ("text",), [{"text": "a film"}], [1]))
+    with pytest.raises(UsageError, match="dropout"):
+        open_exported(tmp_path / "model", is_labelled=True)
+
+
+@pytest.fixture
+def embedders(tmp_path: Path) -> tuple[Path, Path]:
+    """A model of sentence vectors and its export."""
+    task = Embedding(tiny.config(), tiny.tokenizer(), EmbeddingSettings())
+    task.init_weights(0)
+    export(task.eval(), tmp_path / "exported")
+    return tiny.saved(task, tmp_path / "model"), tmp_path / "exported"
+
+
+def test_vectors_are_made_and_searched_by_either(
+    embedders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("a fine film\n\na dull film\nthe plot\n")
+    found, kept = [], tmp_path / "kept.npz"
+    for at, folder in enumerate(embedders):
+        assert run("embed", file, "--model", folder, "--output", tmp_path / f"{at}.npy", "--threads", 1) == 0
+        words = ("--model", folder, "--file", file, "--json", "--threads", 1, "--vectors", kept)
+        capsys.readouterr()
+        assert run("search", "a film", *words) == 0
+        found.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    mine, theirs = (np.load(tmp_path / f"{at}.npy") for at in range(2))
+    assert mine.any()
+    np.testing.assert_allclose(theirs, mine, atol=NEAR)
+    assert same(*found)
+    key = read_cache(kept)[0]
+    (tmp_path / "other").mkdir()
+    export(loaded(embedders[0], seed=1), tmp_path / "other/model")
+    assert run("search", "a film", "--model", tmp_path / "other/model", *words[2:]) == 0
+    assert read_cache(kept)[0] != key, "another graph has other vectors"
+
+
+def loaded(folder: Path, *, seed: int) -> Embedding:
+    """The same model with other weights."""
+    task = Predictor.load(folder, engine="torch").task
+    assert isinstance(task, Embedding)
+    task.init_weights(seed)
+    return task.eval()
+
+
+def test_the_pooling_of_a_graph_cannot_be_changed(embedders: tuple[Path, Path]) -> None:
+    layers = Predictor.load(embedders[0]).task.settings.layers
+    as_it_is = {"pooling": "mean", "layers": layers, "text_column": "body"}
+    assert open_exported(embedders[1], columns=as_it_is).task.text_columns == ("body",)
+    with pytest.raises(UsageError, match="unknown setting 'colour'"):
+        open_exported(embedders[1], columns={"colour": "red"})
+    with pytest.raises(UsageError, match="has the pooling that it was exported with"):
+        open_exported(embedders[1], columns={"pooling": "cls"})
+    with pytest.raises(UsageError, match="layers"):
+        LightPredictor.load(embedders[1], columns={"layers": (0,)})  # type: ignore[dict-item]  # what the flag gives
 
 
 def test_other_commands_say_what_the_folder_is(
@@ -123,5 +180,7 @@ def test_other_commands_say_what_the_folder_is(
     with pytest.raises(ArtefactError, match="LightPredictor"):
         Predictor.load(folders[1])
     assert run("finetune", "rows.csv", "--model", folders[1], "--output", tmp_path / "run") in (3, 4, 5)
-    assert run("embed", "rows.txt", "--model", folders[1], "--output", tmp_path / "vectors.npy") == 4
+    assert run("average", folders[1], folders[0], "--output", tmp_path / "mean") == 4
     assert "[exported-model]" in capsys.readouterr().err
+    assert run("embed", "rows.txt", "--model", folders[1], "--output", tmp_path / "vectors.npy") == 2
+    assert "fine-tune with --task embedding" in capsys.readouterr().err

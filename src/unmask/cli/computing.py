@@ -1,7 +1,6 @@
 """What computes the answers: flags that all commands share that open a model."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,17 +27,15 @@ class Computing(Settings):
     """Most tokens of one pass, which its memory hangs on; by default 8,192, of an exported model 2,048."""
 
     def open(self, model: Path, **given: Any) -> Any:
-        """A predictor that computes so; says which engine that is.
+        """A predictor that computes so, by a model folder or by one that `unmask export` wrote; says by which engine.
 
         Args:
             model: folder.
             given: other arguments of `Predictor.load`.
         """
-        return self.open_by(heavy("unmask.predict:Predictor").load, model, **given)
-
-    def open_by(self, load: Callable[..., Any], model: Path, **given: Any) -> Any:
-        """The same by another function than `Predictor.load`, which takes its arguments."""
         heavy("unmask.runtime:use_cpu")(self.threads)
+        is_exported = heavy("unmask.checkpoint:is_exported")(model)
+        load = heavy("unmask.exported:open_exported") if is_exported else heavy("unmask.predict:Predictor").load
         predictor = load(model, **self.model_dump(exclude_none=True), **given)
         log.info("engine: %s", predictor.engine)
         return predictor

@@ -83,9 +83,7 @@ class Asked(Settings):
         return heavy("unmask.predict:Predictor").load(model, **self.changes(), **exact).task
 
     def open(self, model: Path, *, is_labelled: bool = False, **columns: str | None) -> Any:
-        """A predictor that answers this or is scored by it, by a model folder or by one that `unmask export` wrote."""
-        if heavy("unmask.checkpoint:is_exported")(model):
-            return self.computing.open_by(heavy("unmask.exported:open_exported"), model, **self.changes(**columns))
+        """A predictor that answers this or is scored by it."""
         return self.computing.open(model, is_labelled=is_labelled, **self.changes(**columns))
 
 

@@ -95,7 +95,7 @@ def read_texts(file: Path, folder: Path, predictor: Predictor, *, column: str | 
     empty = [at for at, row in enumerate(table.rows) if not row[named].strip()] if has_lines else []
     if len(empty) == len(table.rows):
         raise DataError("no-rows", "the file has no texts", place=file, expected="one text a line")
-    weights = [storage.digest(path) for path in sorted(folder.glob("*.safetensors"))]
+    weights = storage.weights_digest(folder)
     settings = predictor.task.settings.model_dump(mode="json")
     precision = predictor.engine.precision if predictor.engine else "float32"
     parts = [_LAYOUT, storage.digest(file), named, weights, predictor.task.tokenizer.fingerprint, settings, precision]
