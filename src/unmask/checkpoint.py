@@ -65,6 +65,14 @@ class Model:
     dtype: torch.dtype = torch.float32
     other_vectors: ArtefactError | None = None
 
+    @property
+    def gives_number(self) -> bool:
+        """Whether a published classification head has a single output, or the folder was made for a number."""
+        if self.meta.get("task", {}).get("name") is not None:
+            return self.problem_type == "regression"
+        is_single = self.head == "classification" and len(self.labels or ()) == 1
+        return is_single and self.problem_type in (None, "regression")
+
 
 def save_model(
     folder: Path,

@@ -236,7 +236,8 @@ def build_task(
         UsageError: the task has no such setting, or it cannot have this value.
     """
     stored = model.meta.get("task", {})
-    wanted = name or stored.get("name") or _usual_task(model)
+    own = stored.get("name") or _usual_task(model)
+    wanted = name or own
     if name is None and wanted is not None and wanted not in TASKS:
         raise ArtefactError(
             "outside-task",
@@ -261,7 +262,10 @@ def build_task(
             place="--labels, or the option candidate_labels",
             remedy="add --task zero_shot with a model of inference (NLI); a classifier has its own classes",
         )
-    known = {"labels": model.labels or (), "multi_label": model.problem_type == "multi_label_classification"}
+    known: dict[str, Any] = {"multi_label": model.problem_type == "multi_label_classification"}
+    labels = model.labels or []
+    if kind.num_outputs in (None, len(labels)):
+        known["labels"] = labels
     values = {name: value for name, value in known.items() if name in kind.settings_class.model_fields}
     if stored.get("name") in (None, wanted):
         values |= stored.get("settings", {})
@@ -276,12 +280,12 @@ def build_task(
             "missing-weights",
             f"the folder lacks {len(absent)} of the task's parameters, first {absent[0]}; its answers would be noise",
             place=place,
-            expected=f"weights for the task {wanted}" + (f", not {model.head}" if model.head in TASKS else ""),
+            expected=f"weights for the task {wanted}" + (f", not {own}" if own not in (None, wanted) else ""),
             remedy="name a folder that was trained for this task",
         )
     return task.eval()
 
 
 def _usual_task(model: Model) -> str | None:
-    """What a published folder is for, by its head; a classifier with a single output gives a number."""
-    return "regression" if model.head == "classification" and len(model.labels or ()) == 1 else model.head
+    """What a published folder is for, by its head."""
+    return "regression" if model.gives_number else model.head

@@ -12,6 +12,8 @@ from unmask import Predictor, Tokenizer
 from unmask.checkpoint import load_model
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
+from unmask.tasks.number_reader import RegressionSettings
+from unmask.tasks.regression import Regression
 
 GOLDEN = Path(golden.__file__).parent / "tokenizer"
 SCORES_ATOL = 1e-5
@@ -74,3 +76,6 @@ def test_the_pooler_of_a_bert_form_folder_starts_the_classifier(tmp_path: Path) 
     assert task.load_weights(model) == ["head.out.bias", "head.out.weight"]
     assert torch.equal(task.head.dense.weight, network.bert.pooler.dense.weight)
     assert torch.equal(task.encoder.embeddings.word.weight, network.bert.embeddings.word_embeddings.weight)
+    number = Regression(model.config, model.tokenizer, RegressionSettings())
+    assert number.load_weights(model) == ["head.out.bias", "head.out.weight"]
+    assert torch.equal(number.head.dense.weight, network.bert.pooler.dense.weight)

@@ -157,7 +157,7 @@ class Decoder(TaskHead):
         if self.embeddings is not None:
             pairs.append(("embeddings.", self.embeddings, encoder.embeddings))
         for prefix, mine, theirs in pairs:
-            mine.load_state_dict(theirs.state_dict(), strict=False)
+            mine.load_state_dict(theirs.state_dict(), strict=False, assign=next(mine.parameters()).is_meta)
             taken += [prefix + name for name in theirs.state_dict()]
         return taken
 

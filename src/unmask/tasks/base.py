@@ -79,6 +79,8 @@ class Task(nn.Module, ABC):
     kept: ClassVar[tuple[str, ...]] = ()
     """Settings that a model of this task keeps when it is trained further, unless others are named."""
     head_name: ClassVar[Head | None]
+    num_outputs: ClassVar[int | None] = None
+    """How many outputs its head has, where that does not hang on the rows."""
     main_metric: str
     """Of the class, or of one task where its settings ask another question."""
     falling_metrics: ClassVar[frozenset[str]] = frozenset()
@@ -356,9 +358,13 @@ class Task(nn.Module, ABC):
         if model.head == self.head_name:
             is_pooler = "head.dense.weight" in model.state_dict and "head.out.weight" in model.missing
             is_like = model.config.pools_mean(model.head) == self.pools_mean
-            kept += ("head.",) if is_like and (is_pooler or model.labels == self.labels) else ()
+            kept += ("head.",) if is_like and (is_pooler or self.asks_like(model)) else ()
         given = {name: value for name, value in model.state_dict.items() if name.startswith(kept)}
         return sorted(self.take(given).missing_keys)
+
+    def asks_like(self, model: Model) -> bool:
+        """Whether a head of the same kind answers this task's question."""
+        return model.labels == self.labels
 
     def take(self, weights: Mapping[str, Tensor]) -> Any:
         """Copy weights into the parameters; made on the device "meta", without memory, they become these tensors."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unmask.checkpoint import Model
 from unmask.config import Settings
 from unmask.data.batching import Batch, Features
 from unmask.data.classes import SEPARATOR, Classes, find_classes, labels_in, quoted
@@ -92,6 +93,10 @@ class Classification(Task):
     def problem_type(self) -> str | None:
         """The loss of several labels a row has a name of its own."""
         return "multi_label_classification" if self.settings.multi_label else None
+
+    def asks_like(self, model: Model) -> bool:
+        """Whether the classes are the same, and no number's name."""
+        return super().asks_like(model) and not model.gives_number
 
     @property
     def reader(self) -> ClassReader:

@@ -105,7 +105,8 @@ def number_of(row: Row, column: str, where: object) -> float:
             place=where,
             value=text,
             expected="a finite number with a decimal point, such as 3.25",
-            remedy="mend or remove the row; for classes: --task classification",
+            remedy="mend the row, or leave such rows out: --data.skip-bad (evaluate: --skip-bad); "
+            "for classes: --task classification",
         )
     return number
 

@@ -31,6 +31,7 @@ class Regression(Task):
 
     name = "regression"
     head_name = "classification"
+    num_outputs = 1
     settings_class = RegressionSettings
     main_metric = "spearman"
     falling_metrics = frozenset({"rmse", "mae"})

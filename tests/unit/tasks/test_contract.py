@@ -17,6 +17,7 @@ from unmask.tasks import TASKS, find_task
 from unmask.tasks.base import Task
 from unmask.tasks.class_reader import ClassificationSettings
 from unmask.tasks.classification import Classification
+from unmask.tasks.regression import Regression
 from unmask.train.fit import Trainer
 from unmask.train.settings import OptimSettings
 
@@ -142,6 +143,40 @@ def test_a_head_is_taken_over_only_for_the_same_question(tmp_path: Path) -> None
     assert torch.equal(other.encoder.layers[0].up.weight, task.encoder.layers[0].up.weight)
     with pytest.raises(ArtefactError, match="lacks"):
         build_task(model, "masked_lm")
+
+
+def test_a_single_class_is_no_number(tmp_path: Path) -> None:
+    """A classifier that saw one class alone, which Python users can make."""
+    task = tiny.classifier()
+    single = Classification(task.config, task.tokenizer, ClassificationSettings(labels=("only",), head_dropout=0.0))
+    single.init_weights(0)
+    assert Predictor.load(tiny.saved(single, tmp_path / "model"))(["a film"])[0].label == "only"
+
+
+class Mine(Regression):
+    name = "mine"
+
+
+def test_a_task_from_outside_opens_its_own_numbers(tmp_path: Path) -> None:
+    like = tiny.regression()
+    task = Mine(like.config, like.tokenizer, like.settings)
+    task.init_weights(0)
+    folder = tiny.saved(task, tmp_path / "model", name=f"{__name__}:Mine")
+    wanted = Predictor(task)(["a film"])[0].value
+    assert Predictor.load(folder, task=f"{__name__}:Mine")(["a film"])[0].value == pytest.approx(wanted, abs=1e-5)
+    with pytest.raises(ArtefactError, match="weights for the task classification"):
+        Predictor.load(folder, task="classification")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("start", sorted(TASKS.keys() - {"zero_shot"}))
+def test_a_folder_of_another_task_is_refused_as_such(start: str, tmp_path: Path) -> None:
+    folder = tiny.saved(MAKERS[start](), tmp_path / "model")
+    for name in TASKS:
+        if name not in (start, "embedding", "zero_shot"):
+            with pytest.raises(ArtefactError, match=f"weights for the task {name}, not {start}") as caught:
+                Predictor.load(folder, task=name)
+            assert caught.value.code == "missing-weights"
 
 
 @pytest.mark.parametrize("name", ["classification", "embedding", "regression", "seq2seq"])
