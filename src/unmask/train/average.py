@@ -63,7 +63,8 @@ def average_models(models: Sequence[Path], output: Path, *, weights: Sequence[fl
         for folder, one, share in zip(models, loaded, shares, strict=True)
     ]
     data = dict(itertools.chain.from_iterable(one.meta.get("data", {}).items() for one in reversed(loaded)))
-    meta = first.meta | ({"data": data} if data else {}) | {"average": parts}
+    places = _places(loaded, shares)
+    meta = first.meta | ({"data": data} if data else {}) | {"average": parts, **places}
     rewrite(output, replace(first, state_dict=mean, meta=meta), source=models[0], section=_section(parts))
 
 
@@ -89,6 +90,13 @@ def _shares(models: Sequence[Path], weights: Sequence[float]) -> list[float]:
             )
         seen[digest] = folder
     return [share / sum(given) for share in given]
+
+
+def _places(models: Sequence[Model], shares: Sequence[float]) -> dict[str, int]:
+    """How many places the mean has learned: as many as any of its parts, since pre-training replaces those behind."""
+    whole = models[0].config.max_length
+    learned = max(one.meta.get("places", whole) for one, share in zip(models, shares, strict=True) if share)
+    return {"places": learned} if any("places" in one.meta for one in models) else {}
 
 
 def _refuse_misfits(first: Model, other: Model, mine: Path, theirs: Path) -> None:

@@ -15,6 +15,7 @@ from unmask.errors import UsageError
 from unmask.predict import Predictor
 from unmask.tasks.classification import Classification
 from unmask.train.average import average_models
+from unmask.train.network import known_places
 
 
 @pytest.fixture
@@ -83,6 +84,32 @@ def test_half_of_float32_stays_half(tmp_path: Path) -> None:
     name = "encoder.layers.0.up.weight"
     torch.testing.assert_close(mean.state_dict[name], 1.5 * one.state_dict[name], rtol=1e-3, atol=0)
     assert golden.verify(tmp_path / "mean")["texts"] > 0, "the certificate is that of the weights on disk"
+
+
+def test_places_that_one_model_has_learned_are_learned(tmp_path: Path) -> None:
+    learned = [network(tmp_path / f"{number}", places=number) for number in (8, 16, 4)]
+    unknown = network(tmp_path / "unknown")
+    for number, (weights, folders, wanted) in enumerate((
+        ((1.0, 3.0, 1.0), learned, 16),
+        ((1.0, 0.0, 1.0), learned, 8),
+        ((1.0, 1.0), [learned[0], unknown], tiny.config().max_length),
+        ((1.0, 1.0), [unknown, learned[0]], tiny.config().max_length),
+        ((1.0, 1.0), [learned[2], learned[0]], 8),
+    )):  # fmt: skip
+        average_models(folders, tmp_path / f"mean-{number}", weights=weights)
+        assert known_places(tmp_path / f"mean-{number}") == wanted
+
+
+def network(folder: Path, **meta: int) -> Path:
+    """A masked language model with weights of its own."""
+    task = tiny.masked_lm()
+    generator = torch.Generator().manual_seed(sum(meta.values()))
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.add_(torch.empty_like(weight).normal_(0, 0.005, generator=generator))
+    save_model(folder, config=task.config, state_dict=task.state_dict(), tokenizer=task.tokenizer, head="masked_lm",
+               labels=None, meta=meta, card="", golden=None)  # fmt: skip
+    return folder
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.0, 0.0), (-1.0, 2.0), (float("nan"), 1.0), (float("inf"), 1.0)])
