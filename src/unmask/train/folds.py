@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unmask import storage
+from unmask import disk, storage
 from unmask.config import Settings, resolve
 from unmask.data.dealing import deal
 from unmask.errors import NumericError, UsageError
@@ -68,7 +68,7 @@ def train_seeds(
                 log.info("seed %d", seed)
                 name = f"seed-{seed}"
                 try:
-                    result = run_job(job, settings.model_copy(update={"seed": seed}), output / name)
+                    result = _run_part(job, settings.model_copy(update={"seed": seed}), output / name)
                 except NumericError as error:
                     log.warning("seed %d has no end: %s", seed, error.reason)
                     parts.append(Part(name, seed, math.nan, {}, 0, error.reason))
@@ -124,7 +124,7 @@ def cross_validate(
             inputs = job.inputs | {"fold": f"{number} of {num_folds}"}
             fold = replace(job, train=table.part(rest), dev=table.part(held), inputs=inputs)
             inner = settings.model_copy(update={"certify": settings.certify and keep == "best"})
-            results.append(run_job(fold, inner, output / f"fold-{number}"))
+            results.append(_run_part(fold, inner, output / f"fold-{number}"))
             parts.append(_part(f"fold-{number}", settings.seed, results[-1]))
             said = read_records(results[-1].predictions)
             records += [one | {"row": held[one["row"]], "fold": number} for one in said]
@@ -137,7 +137,7 @@ def cross_validate(
             options = with_medians(job.options, [one.model for one in results])
             inputs = job.inputs | {"folds": str(num_folds)}
             whole = replace(job, options=options, last_epoch=last, estimate=_means(parts), inputs=inputs)
-            run_job(whole, settings, output / "final")
+            _run_part(whole, settings, output / "final")
             summary = replace(summary, kept="final")
         return _finish(output, summary)
 
@@ -183,6 +183,13 @@ def copy_model(source: Path, target: Path) -> None:
         for path in sorted(source.iterdir()):
             if path.name != storage.MANIFEST:
                 shutil.copyfile(path, staging / path.name)
+
+
+def _run_part(job: Job, settings: FinetuneSettings, folder: Path) -> FinetuneResult:
+    """One of the runs, without the checkpoints that it ends with: they are several times as large as its model."""
+    result = run_job(job, settings, folder)
+    disk.remove(folder / "checkpoints")
+    return result
 
 
 def _part(name: str, seed: int, result: FinetuneResult) -> Part:

@@ -122,6 +122,7 @@ def test_seeds_share_their_dev_rows_and_the_best_model_is_kept(rows: Path, start
     assert json.loads((tmp_path / "run/summary.json").read_text())["median"] == summary.median
     page = (tmp_path / "run/report.html").read_text()
     assert re.search(r"<td>accuracy</td>" + "".join(rf"<td>{value:.4g}</td>" for value in told_of(scores)), page)
+    assert not [*tmp_path.glob("run/**/checkpoints")], "they are several times as large as the models"
     before = (tmp_path / "run/seed-1/events.jsonl").read_bytes()
     more = seeds_of(rows, start, tmp_path / "run", [3, 1, 2])
     assert (tmp_path / "run/seed-1/events.jsonl").read_bytes() == before, "a finished run is not repeated"
@@ -199,6 +200,7 @@ def test_folds_predict_each_row_once_by_a_model_that_has_not_seen_it(rows: Path,
     assert final["scores"].keys() & {"temperature", "calibration_error_before"} == set()
     assert "Means over the folds" in (tmp_path / "run/model/README.md").read_text()
     assert len(Predictor.load(tmp_path / "run/model")(["a joy"])) == 1
+    assert not [*tmp_path.glob("**/checkpoints")]
 
 
 def test_thresholds_are_medians_class_by_class(tmp_path: Path) -> None:
