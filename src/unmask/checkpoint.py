@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from unmask import storage
-from unmask.bundled import model_names
+from unmask.bundled import find_model, model_names
 from unmask.errors import ArtefactError
 from unmask.model.config import EncoderConfig, Head, named_head
 from unmask.model.convert import StateDict, from_hf, to_hf
@@ -128,17 +128,18 @@ def save_model(
         _write_json(staging / META, note | {"versions": versions, "fingerprints": fingerprints})
 
 
-def load_model(folder: Path, *, head: Head | None = None) -> Model:
+def load_model(folder: str | Path, *, head: Head | None = None) -> Model:
     """Read a folder of ours or a published one (RoBERTa, XLM-R, CamemBERT, BERT form), from disk only.
 
     Args:
-        folder: with config.json, model.safetensors (or its shards) and tokenizer files.
+        folder: with config.json, model.safetensors (or its shards) and tokenizer files; a run folder, for its model; or
+            the name of a bundled model.
         head: the head that is wanted; None takes the one that the folder holds.
 
     Raises:
         ArtefactError: the folder is missing, incomplete, corrupt, or holds weights in an unsafe or unknown form.
     """
-    folder = Path(folder)
+    folder = find_model(folder)
     if (folder / _EVENTS).is_file() and not (folder / "model").exists():
         raise ArtefactError(
             "no-model",

@@ -1,20 +1,23 @@
 """From text to an encoder in one command, and its number format and card."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+import tomli_w
 import torch
 import transformers
 
 from tests import runs
+from tests.flow.test_spine import run
 from tests.unit.data.corpora import write_text
 from unmask import Predictor, golden
 from unmask.checkpoint import load_model
 from unmask.data import corpus
 from unmask.data.files import read_documents
-from unmask.errors import InterruptedRunError, UsageError
-from unmask.storage import locked
+from unmask.errors import DataError, InterruptedRunError, UsageError
+from unmask.storage import digest, locked
 from unmask.tokenizer.train import train
 from unmask.train.build import STAGES, build
 from unmask.train.pretrain import pretrain
@@ -65,6 +68,61 @@ def test_the_same_call_again_goes_on(text: Path, tmp_path: Path, caplog: pytest.
             build([text], tmp_path, settings().model_copy(update={"vocab_size": size}), processes=1)
     with pytest.raises(UsageError):
         build([text], tmp_path, settings(seed=4), processes=1)
+
+
+def test_a_tokenizer_of_other_files_is_not_taken_over(text: Path, tmp_path: Path) -> None:
+    other = write_text(tmp_path / "b.txt", num_documents=81)
+    build([text], tmp_path / "made", settings(), processes=1)
+    for left in ("corpus", "pretrain"):
+        shutil.rmtree(tmp_path / "made" / left)
+    with pytest.raises(UsageError, match="made a tokenizer from other files"):
+        build([other], tmp_path / "made", settings(), processes=1)
+    build([other, text], tmp_path / "two", settings(), processes=1)
+    with pytest.raises(UsageError, match="their order"):
+        build([text, other], tmp_path / "two", settings(), processes=1)
+    moved = text.rename(tmp_path / "moved.txt")
+    try:
+        build([moved], tmp_path / "made", settings(), processes=1)
+    finally:
+        moved.rename(text)
+
+
+def test_a_file_may_be_mended_before_there_is_a_tokenizer(text: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "b.txt"
+    broken.write_bytes(b"good\n\xff\xfe\xfa bad\n")
+    with pytest.raises(DataError):
+        build([broken], tmp_path / "made", settings(), processes=1)
+    broken.write_bytes(text.read_bytes())
+    assert build([broken], tmp_path / "made", settings(), processes=1).steps == 10
+
+
+def test_python_too_leaves_out_a_card_of_other_text(
+    text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="unmask")
+    asked = settings(card=CARD | {"sources": ["0" * 32]})
+    card = (build([text], tmp_path / "made", asked, processes=1).model / "README.md").read_text("utf-8")
+    assert "Made by a test." not in card
+    assert "cc0-1.0" not in card
+    assert "tells of other text" in caplog.text
+
+
+def test_a_card_of_other_text_is_left_out(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_text(tmp_path / "b.txt", num_documents=81)
+    recipe = tmp_path / "own.toml"
+    card = CARD | {"sources": [digest(text)]}
+    values = {"command": "build", "vocab_size": 400, "pretrain": runs.settings().model_dump(exclude_none=True)}
+    recipe.write_text(tomli_w.dumps(values | {"pretrain": values["pretrain"] | {"card": card}}))
+    monkeypatch.chdir(tmp_path)
+    for file, more, title in ((text, (), "# tiny-en"), (other, ("--pretrain.card.name", "mine"), "# mine")):
+        assert run("build", file, "--recipe", recipe, "--output", file.stem, "--processes", 1, *more) == 0
+        told = (tmp_path / file.stem / "pretrain/model/README.md").read_text("utf-8")
+        is_its_own = file is text
+        assert f"{title}\n" in told
+        assert ("Made by a test." in told) == ("cc0-1.0" in told) == is_its_own
+        assert ("is left out" in capsys.readouterr().err) != is_its_own
 
 
 def test_half_of_the_bytes_hold_the_same_model(half: Path, text: Path, tmp_path: Path) -> None:

@@ -42,6 +42,16 @@ def test_no_message_template_is_on_both_sides() -> None:
     assert not train & test
 
 
+def test_the_texts_of_the_english_corpora_are_listed() -> None:
+    read = rows(BUNDLED / "texts-of-small-en.tsv.xz")
+    card = (BUNDLED / "models/unmask-small-en/README.md").read_text("utf-8")
+    assert len({(source, number) for source, number in read}) == len(read)
+    assert all(number.isdecimal() for _, number in read)
+    counts = Counter(source for source, _ in read)
+    assert counts.keys() == {"wikipedia", "wikinews", "gutenberg"}
+    assert all(f"{count:,} " in card for count in counts.values())
+
+
 @pytest.mark.parametrize(("name", "count"), [("train", 1465), ("test", 367)])
 def test_verse_has_three_labels(name: str, count: int) -> None:
     header, *passages = rows(BUNDLED / "poetry-zh" / f"{name}.tsv.xz")

@@ -18,6 +18,7 @@ import numpy as np
 import tokenizers
 
 from unmask import storage
+from unmask.bundled import named
 from unmask.errors import ArtefactError, DataError, UsageError
 from unmask.tokenizer import formats
 
@@ -125,12 +126,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """Open a tokenizer folder: ours, or a published one of RoBERTa, XLM-R or BERT form.
+        """Open a tokenizer folder, ours or a published one of RoBERTa, XLM-R or BERT form, or that of a bundled model.
 
         Raises:
             ArtefactError: the folder has no tokenizer, or a corrupt one, or one of another kind.
         """
-        spec, config = formats.read_folder(Path(folder))
+        folder = named(folder)
+        spec, config = formats.read_folder(folder)
         return cls(spec, config, place=folder)
 
     def save(self, folder: Path) -> None:

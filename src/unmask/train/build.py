@@ -4,13 +4,15 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from unmask.data import corpus
 from unmask.data.files import expand, read_documents, unpacked_bytes
 from unmask.errors import UsageError
 from unmask.runtime import world_size
-from unmask.storage import locked, read_json, staged, write_text
+from unmask.storage import digest, locked, read_json, staged, write_text
 from unmask.tokenizer.train import DEFAULT_MAX_BYTES, train_with_report
+from unmask.train.card import LEFT_OUT, is_about
 from unmask.train.pretrain import PretrainResult, pretrain
 from unmask.train.settings import BuildSettings
 
@@ -39,8 +41,8 @@ def build(
 
     Raises:
         DataError: a file is not readable text.
-        UsageError: the folder holds another tokenizer, or a run with other settings.
-        ArtefactError: a folder of an earlier call is damaged, or was made from other files.
+        UsageError: the folder holds a tokenizer of other files or size, or a run with other settings.
+        ArtefactError: a folder of an earlier call is damaged.
     """
     if world_size() > 1:
         raise UsageError(
@@ -49,7 +51,7 @@ def build(
             remedy="make both first, then: torchrun ... -m unmask pretrain --corpus DIR",
         )
     with locked(output):
-        _refuse_other_tokenizer(output, settings)
+        _refuse_other_tokenizer(output, files, settings)
         on_stage(STAGES[0])
         tokenizer = output / "tokenizer"
         if not tokenizer.exists():
@@ -60,12 +62,28 @@ def build(
         return pretrain([built.folder], output / "pretrain", settings.pretrain)
 
 
-def _refuse_other_tokenizer(output: Path, settings: BuildSettings) -> None:
-    """Compare with the settings of an earlier call, or note these; files and training are compared by their stages."""
-    note, asked = output / NOTE, {"vocab_size": settings.vocab_size}
-    if not note.exists():
-        write_text(note, json.dumps(asked) + "\n")
-    elif (made := read_json(note)) != asked:
+def without_foreign_card(recipe: dict[str, Any], files: Sequence[Path]) -> dict[str, Any]:
+    """A recipe as plain values, without its card where that tells of other files of text than these.
+
+    Args:
+        recipe: with the key `pretrain`, whose `card` may name its `sources`.
+        files: as `build` takes them.
+    """
+    pretraining = dict(recipe.get("pretrain", {}))
+    sources = pretraining.get("card", {}).get("sources", ())
+    if is_about(sources, map(digest, expand(files) if sources else ())):
+        return recipe
+    log.info(LEFT_OUT)
+    del pretraining["card"]
+    return recipe | {"pretrain": pretraining}
+
+
+def _refuse_other_tokenizer(output: Path, files: Sequence[Path], settings: BuildSettings) -> None:
+    """Compare with the inputs of an earlier call, or note these; a training's settings are compared by itself."""
+    note = output / NOTE
+    asked = {"vocab_size": settings.vocab_size, "sources": sorted(map(digest, expand(files)))}
+    made = read_json(note) if note.exists() and (output / "tokenizer").exists() else {}
+    if made.get("vocab_size", settings.vocab_size) != settings.vocab_size:
         raise UsageError(
             "other-settings",
             f"an earlier call made a tokenizer of {made['vocab_size']} ids here",
@@ -73,6 +91,15 @@ def _refuse_other_tokenizer(output: Path, settings: BuildSettings) -> None:
             value=settings.vocab_size,
             remedy="name another --output",
         )
+    if made.get("sources", asked["sources"]) != asked["sources"]:
+        raise UsageError(
+            "other-settings",
+            "an earlier call made a tokenizer from other files here",
+            place=output,
+            value=", ".join(map(str, files)),
+            remedy="give it the same files again, or name another --output",
+        )
+    write_text(note, json.dumps(asked) + "\n")
 
 
 def _train_tokenizer(files: Sequence[Path], output: Path, vocab_size: int) -> None:

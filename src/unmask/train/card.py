@@ -3,10 +3,9 @@
 import json
 import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from unmask.bundled import LANGUAGES
 from unmask.certify import Certificate, card_lines
 from unmask.config import Settings
 from unmask.tasks.base import Task
@@ -21,6 +20,7 @@ _SCORED_ON = {
     "folds": "Means over the folds of a cross-validation; this model itself has learned from all rows:",
 }
 _CURVE_ROWS = 12
+LEFT_OUT = "the recipe's card tells of other text, and is left out: name, language, licence, training text"
 # What the field calls these tasks in a card's head.
 _PIPELINES = {
     "classification": "text-classification",
@@ -31,6 +31,11 @@ _PIPELINES = {
     "span_qa": "question-answering",
     "tagging": "token-classification",
 }
+
+
+def is_about(sources: Sequence[str], digests: Iterable[str]) -> bool:
+    """Whether a card tells of just these files of text, by their digests; one that names none is about any."""
+    return not sources or sorted(sources) == sorted(digests)
 
 
 def card(run: Run, task: Task, settings: Settings, data: dict[str, str], certificates: Sequence[Certificate]) -> str:
@@ -57,7 +62,7 @@ def card(run: Run, task: Task, settings: Settings, data: dict[str, str], certifi
         "```python",
         "from unmask import Predictor",
         "",
-        f'predictor = Predictor.load("{more.name if more.name in LANGUAGES else "this folder"}")',
+        'predictor = Predictor.load("this folder")',
         f"print(predictor([{json.dumps(more.example, ensure_ascii=False) if more.example else _example(task)}]))",
         "```",
         "",

@@ -54,7 +54,8 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
     stage(f"fine-tuning {bundled.ENGLISH}, the encoder that comes with unmask, to tell spam from other messages")
     spam = bundled.FOLDER / "sms-spam"
     given = ({"seed": seed, "epochs": 2, "batch_size": 16, "log_every": 100},)
-    finetuned = finetune(spam / "train.tsv", output / "finetune", model=bundled.ENGLISH, given=given)
+    english = bundled.bundled_model(bundled.ENGLISH)
+    finetuned = finetune(spam / "train.tsv", output / "finetune", model=english, given=given)
 
     stage("scoring it on messages it has never seen")
     classifier = Predictor.load(finetuned.model)
@@ -66,7 +67,7 @@ def demo(output: Path, *, seed: int, tell: Callable[[str], None]) -> None:
     )
 
     stage("answers")
-    for name, model in (("four novels", pretrained.model), (bundled.ENGLISH, bundled.ENGLISH)):
+    for name, model in (("four novels", pretrained.model), (bundled.ENGLISH, english)):
         for text, filled in zip(_MASKED, Predictor.load(model)(_MASKED), strict=True):
             words = ", ".join(f"{one.token.strip()} {one.score:.2f}" for one in filled.masks[0].candidates)
             tell(f"{name:<16} {text}  ->  {words}")

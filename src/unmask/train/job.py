@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask import storage
-from unmask.bundled import LANGUAGES, find_model, model_for
+from unmask.bundled import LANGUAGES, bundled_model, find_model, model_for
 from unmask.checkpoint import Model, load_model
 from unmask.config import Settings, resolve
 from unmask.data.infer import split_off
@@ -302,15 +302,17 @@ def _folder(model: Path | str | None, job: Job, asked: FinetuneSettings) -> Path
     if asked.model.model_fields_set:
         return None
     rows = job.train.rows[:: math.ceil(len(job.train.rows) / _LOOKED_AT)]
-    name = model_for(text for row in rows for text in job.kind.texts(row, job.options))
+    name = model_for(" ".join(job.kind.texts(row, job.options)) for row in rows)
     if name is None:
-        log.info("starting from random weights: no bundled model knows this script; another start: --model DIR")
+        log.info(
+            "starting from random weights: no bundled model knows the script of most rows; another start: --model DIR"
+        )
         return None
     log.info(
         "starting from %s, which comes with unmask and knows %s; another start: --model DIR, or --model %s",
         name, LANGUAGES[name], RANDOM,
     )  # fmt: skip
-    return find_model(name)
+    return bundled_model(name)
 
 
 def _usual_lr(start: Model | None) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from unmask import storage
+from unmask.bundled import find_model
 from unmask.data.batching import Batch
 from unmask.data.blocks import PretrainStream, Vocabulary
 from unmask.data.corpus import Corpus
@@ -21,6 +22,7 @@ from unmask.runtime import Machine, Stop, stoppable
 from unmask.tasks.base import Task
 from unmask.tasks.mask_reader import MaskedLMSettings
 from unmask.tasks.masked_lm import MaskedLM
+from unmask.train.card import LEFT_OUT, is_about
 from unmask.train.distributed import ALONE, Ranks, ranks
 from unmask.train.finish import write_model
 from unmask.train.fit import Trainer
@@ -29,7 +31,7 @@ from unmask.train.network import CorpusCheck, as_built, build_network, known_pla
 from unmask.train.progress import Progress
 from unmask.train.report import write_report
 from unmask.train.run import Run
-from unmask.train.settings import PretrainSettings
+from unmask.train.settings import CardSettings, PretrainSettings
 
 log = logging.getLogger("unmask")
 
@@ -56,7 +58,7 @@ class PretrainResult:
 
 
 def pretrain(
-    corpora: Sequence[Path], output: Path, settings: PretrainSettings, *, model: Path | None = None
+    corpora: Sequence[Path], output: Path, settings: PretrainSettings, *, model: str | Path | None = None
 ) -> PretrainResult:
     """Train a masked language model; the same call again goes on where it ended.
 
@@ -64,15 +66,18 @@ def pretrain(
         corpora: written by `unmask corpus build`, all with the same tokenizer.
         output: the run folder.
         settings: resolved settings.
-        model: folder to start from, which grows to larger sizes in the settings; by default random weights.
+        model: folder to start from, or name of a bundled model; it grows to larger sizes in the settings. By default
+            random weights.
 
     Raises:
         ArtefactError: corpus, model or checkpoints are missing or corrupt; nothing starts anew in silence.
         UsageError: the run folder belongs to other settings, another corpus or another process.
         DistributedError: another process of the run has died or hangs.
     """
+    model = None if model is None else find_model(model)
     with ranks(settings.machine.strategy) as group:
         opened, tokenizer = load_corpora(corpora)
+        settings = _with_own_card(settings, opened)
         task = build_network(tokenizer, settings, model)
         settings = as_built(settings, task.config)
         inputs = {"corpus": "+".join(corpus.fingerprint for corpus in opened)}
@@ -133,6 +138,14 @@ def held_out_losses(
                 totals += (sums, batch.counts)
     losses, counts = np.reshape(group.sum(totals.flatten().tolist()), totals.shape)
     return list(losses / np.maximum(counts, 1))
+
+
+def _with_own_card(settings: PretrainSettings, corpora: Sequence[Corpus]) -> PretrainSettings:
+    """The settings, without a card that tells of other text than that of the corpora."""
+    if is_about(settings.card.sources, (source.xxh3_128 for corpus in corpora for source in corpus.meta.sources)):
+        return settings
+    log.info(LEFT_OUT)
+    return settings.model_copy(update={"card": CardSettings()})
 
 
 class _Pretraining:

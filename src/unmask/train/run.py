@@ -27,7 +27,7 @@ log = logging.getLogger("unmask")
 MACHINE = "machine.json"
 
 # Settings that decide how a run talks and where it computes, not what comes out; they may change when it goes on.
-_FREE = ("machine", "log_every", "save_every", "save_minutes", "keep_checkpoints")
+_FREE = ("machine", "card", "log_every", "save_every", "save_minutes", "keep_checkpoints")
 
 
 class Run:

@@ -129,6 +129,8 @@ class CardSettings(Settings):
     """Text with a mask that the card shows in use."""
     sections: dict[str, str] = Field(default_factory=dict)
     """Further sections, heading to text: whose text it was trained on, under which terms, what it is bad at."""
+    sources: tuple[str, ...] = ()
+    """Digests (xxh3-128) of the files of text that this is about; trained on others, a model gets none of it."""
 
 
 class PretrainSettings(StreamSettings):
