@@ -50,7 +50,8 @@ def same(left: list[str], right: list[str]) -> float:
 def logits_beside_transformers(model: Path, dev: Path, engine: str, most: int = 1000) -> dict[str, tuple[float, float]]:
     """Greatest difference of a logit, and the cosine, to transformers' float32 logits."""
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(model).eval()
-    wanted, found = [], {}
+    wanted: list[np.ndarray] = []
+    found = {}
     for precision in PRECISIONS:
         predictor = Predictor.load(model, engine=engine, precision=precision)
         rows = read_rows(dev, predictor.task.columns).rows[:most]

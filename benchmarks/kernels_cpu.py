@@ -110,11 +110,11 @@ def show(size: str, workload: str, chosen: argparse.Namespace, workers: dict[str
     operations = 2 * sum(LENGTHS[workload]) * chosen.layers * hidden * (4 * hidden + 2 * wide)
     print(f"\n{size}, {chosen.layers} layers, {workload}:")
     usual = statistics.median(taken.get("torch-avx2 float32", [float("nan")]))
-    for name, seconds in taken.items():
-        middle = statistics.median(seconds)
+    for name, times in taken.items():
+        middle = statistics.median(times)
         print(
             f"  {name:<20}{middle * 1e3:9.2f} ms  {operations / middle / 1e9:7.1f} G/s"
-            f"  {usual / middle:6.2f} times torch in AVX2   (best {min(seconds) * 1e3:.2f} ms)"
+            f"  {usual / middle:6.2f} times torch in AVX2   (best {min(times) * 1e3:.2f} ms)"
         )
 
 

@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bundled import grammar
+from bundled import grammar, held_out
 
 from unmask.bundled import ENGLISH, find_model
 from unmask.config import load_recipe, resolve
-from unmask.predict import Predictor
-from unmask.runtime import machine
-from unmask.study.held_out import score_held_out
 from unmask.train.pretrain import pretrain
 from unmask.train.settings import PretrainSettings
 
@@ -37,13 +34,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "AdamW, 6e-4": {"optim": {"optimizer": "adamw", "lr": 6e-4}},
     "half the batch": {"global_batch_size": 16, "micro_batch_size": 16},
 }
-
-
-def held_out(folder: Path, corpora: list[Path]) -> float:
-    """Nats per masked token, float32."""
-    task = Predictor.load(folder, task="masked_lm", engine="torch", precision="float32").task
-    (found,) = score_held_out(task, corpora, [128], blocks=512, machine=machine("float32"))
-    return found.nats_per_token
 
 
 def main() -> None:
@@ -79,8 +69,8 @@ def main() -> None:
             settings = resolve(PretrainSettings, load_recipe("mini", "pretrain"), fixed, change | weights)
             output = chosen.output / re.sub(r"\W+", "-", name)
             folder = pretrain(chosen.corpora, output, settings, model=start).model
-        score = "" if chosen.probes is None else f"{grammar(folder, chosen.probes, chosen.limit).mean.accuracy:.3f}"
-        print(f"| {name} | {held_out(folder, chosen.corpora):.4f} | {score} |", flush=True)
+        score = "" if chosen.probes is None else f"{grammar(folder, chosen.probes, chosen.limit):.3f}"
+        print(f"| {name} | {held_out(folder, chosen.corpora, 128).nats_per_token:.4f} | {score} |", flush=True)
 
 
 if __name__ == "__main__":

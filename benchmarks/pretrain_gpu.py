@@ -69,6 +69,7 @@ def peer_of(config: EncoderConfig, batch: Batch, length: int, where: Machine) ->
     published.hidden_dropout_prob = config.hidden_dropout_prob
     network = transformers.RobertaForMaskedLM(published).to(where.device)
     there = batch.to(where.device)
+    assert there.labels is not None
     ids, positions, labels = there.input_ids.view(-1, length), there.positions, there.labels
 
     def loss() -> torch.Tensor:

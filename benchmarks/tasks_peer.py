@@ -7,6 +7,7 @@ The best epoch on the dev part is kept, as `unmask finetune` does. Needs transfo
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -43,15 +44,19 @@ def labelled(folder: Path, name: str, tokenizer: Any) -> tuple[Set, list[str]]:
 
 
 def tagged(folder: Path, name: str, tokenizer: Any) -> tuple[Set, list[str]]:
-    """Words with tags of the scheme IOB1, turned into BIO; the first piece of a word carries its tag."""
+    """Words with tags of the scheme IOB1, turned into BIO; the first piece of a word carries its tag.
+
+    Sentences are encoded as text: with `is_split_into_words` the pieces would lack the space before each word, for
+    AutoTokenizer's `add_prefix_space` does nothing where the byte level is one of several steps.
+    """
     parts = [[_bio(block) for block in _blocks(folder / f"{name}.{part}.conll")] for part in ("train", "dev")]
     labels = sorted({tag for rows in parts for _, tags in rows for tag in tags})
 
     def item(words: Sequence[str], tags: Sequence[str]) -> Item:
-        found = tokenizer(list(words), is_split_into_words=True, truncation=True)
-        owners = found.word_ids()
-        firsts = [owner is not None and owner not in owners[:at] for at, owner in enumerate(owners)]
-        ids = [labels.index(tags[owner]) if is_first else -100 for owner, is_first in zip(owners, firsts, strict=True)]
+        found = tokenizer(" ".join(words), truncation=True, return_offsets_mapping=True)
+        begins = itertools.accumulate((len(word) + 1 for word in words), initial=0)
+        tag_at = dict(zip(begins, map(labels.index, tags), strict=False))
+        ids = [tag_at.pop(start, -100) if end > start else -100 for start, end in found.pop("offset_mapping")]
         return {**found, "labels": ids}
 
     sets = [[item(words, tags) for words, tags in rows] for rows in parts]
@@ -90,7 +95,7 @@ def entity_f1(labels: list[str]) -> Callable[[Any], dict[str, float]]:
 def run(name: str, folder: Path, model: str, seed: int, chosen: argparse.Namespace) -> tuple[float, float]:
     """Best dev score and seconds of one run."""
     is_tagged = name == "conll2003"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model, add_prefix_space=is_tagged)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     sets, labels = (tagged if is_tagged else labelled)(folder, name, tokenizer)
     kind = (
         transformers.AutoModelForTokenClassification if is_tagged else transformers.AutoModelForSequenceClassification

@@ -46,7 +46,7 @@ def peer_step(
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=is_bf16):
             loss = losses()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -58,15 +58,15 @@ def our_step(
     task: Task, batches: Callable[[], list[Batch]], *, where: Machine | None = None, optimizer: str = "adamw"
 ) -> Callable[[], None]:
     """One optimizer step of the product's own loop."""
-    settings = OptimSettings(lr=1e-5, optimizer=optimizer)
+    settings = OptimSettings.model_validate({"lr": 1e-5, "optimizer": optimizer})
     trainer = Trainer(task, settings, max_steps=10**9, machine=where or machine(device=DEVICE), seed=0)
 
-    def stream():
-        while True:
-            yield batches()
+    steps = trainer.fit(iter(batches, None))
 
-    steps = trainer.fit(stream())
-    return lambda: next(steps) and None
+    def step() -> None:
+        next(steps)
+
+    return step
 
 
 def measure(

@@ -9,6 +9,7 @@ import json
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def expected(network: transformers.RobertaForSequenceClassification, name: str) 
 
 def note_of(name: str) -> str:
     """What the content of a model's folder follows from."""
-    ids = {key: zlib.crc32(np.concatenate(texts_of(one, SHAPES[name][-1]))) for key, one in WORKLOADS.items()}
+    ids = {key: zlib.crc32(np.concatenate(texts_of(one, SHAPES[name][-1])).tobytes()) for key, one in WORKLOADS.items()}
     return json.dumps([SHAPES[name], CLASSES, ids, torch.__version__, transformers.__version__])
 
 
@@ -85,7 +86,8 @@ def main() -> None:
     network = network_of(name)
     network.save_pretrained(folder / "model")
     save_tokenizer(folder / "model", network.config.vocab_size)
-    np.savez(folder / "expected.npz", **{one: expected(network, one) for one in WORKLOADS})
+    logits: dict[str, Any] = {one: expected(network, one) for one in WORKLOADS}
+    np.savez(folder / "expected.npz", **logits)
     note.write_text(note_of(name), "utf-8")
 
 

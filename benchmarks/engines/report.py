@@ -59,8 +59,9 @@ def show_workload(model: str, name: str, config: dict[str, Any], result: dict[st
             print(f"{engine:<27} failed: {measured['failure']}")
             continue
         ours = all_speeds.get(f"{OURS}:{engine.partition(':')[2]}")
-        is_peer = not engine.startswith(OURS) and ours is not None
-        ratio = f"{max(ours.values()) / max(all_speeds[engine].values()):.2f}x" if is_peer else ""
+        ratio = ""
+        if ours is not None and not engine.startswith(OURS):
+            ratio = f"{max(ours.values()) / max(all_speeds[engine].values()):.2f}x"
         near = measured["closeness"]
         print(
             f"{engine:<27}{_cells(workload.is_latency, measured, all_speeds[engine])}{ratio:>11}"
