@@ -100,7 +100,7 @@ def _number_column(table: Table, taken: tuple[str | None, ...]) -> str:
             place=table.path,
             value=", ".join(table.columns),
             expected=f"a column named {', '.join(SCORE_NAMES[:3])}..., or one with numbers only",
-            remedy="name it: --data.label-column NAME; rows without a number must go",
+            remedy="name it: --data.label-column NAME; --data.skip-bad then leaves rows without a number out",
         )
     known = [name for name in found if name.strip().lower() in (*SCORE_NAMES, *LABEL_NAMES)]
     return known[0] if known else max(found, key=lambda name: len(_values(table, name)))
