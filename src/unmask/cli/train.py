@@ -72,7 +72,8 @@ def build(
         recipe: Name of a recipe, or a TOML file; flags win over it.
         processes: Worker processes that build the corpus; by default one for each core.
     """
-    layers = [load_recipe(recipe, "build")] if recipe else []
+    own = heavy("unmask.train.build:without_foreign_card")
+    layers = [own(load_recipe(recipe, "build"), files)] if recipe else []
     resolved = resolve(BuildSettings, *layers, flags(settings), place=f"recipe {recipe} and flags")
     _say_pretrained(heavy("unmask.train.build:build")(files, output, resolved, processes=processes))
 
