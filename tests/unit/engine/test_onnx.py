@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.engine import onnx_graph, onnx_run, onnx_size
+from unmask.engine import onnx_graph, onnx_run, onnx_size, portable
 from unmask.engine.choice import runs
 from unmask.engine.portable import change_products
 from unmask.errors import ArtefactError, ResourceError, UsageError
@@ -63,9 +63,13 @@ def test_float32_equals_the_network(family: str) -> None:
         torch.testing.assert_close(ours, theirs, atol=EXACT, rtol=EXACT)
 
 
+@pytest.mark.parametrize("levels", [127, 63])
 @torch.inference_mode()
-def test_int8_is_what_the_readable_twin_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "saturates", lambda: False)
+def test_int8_is_what_the_readable_twin_computes(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if levels == 127 and onnx_run.saturates():
+        pytest.skip("sums of 8-bit weights overflow on this processor")
+    monkeypatch.setattr(onnx_graph, "saturates", lambda: levels == 63)
+    monkeypatch.setattr(portable, "_LEVELS", levels)
     slow = encoder()
     batch, _ = inputs(*LENGTHS, network=slow)
     exact, fast = slow(*batch), OnnxEncoder(slow, "int8", threads=1)(*batch)
