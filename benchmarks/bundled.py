@@ -7,9 +7,9 @@
 Prints the table of the model's card: median and range over the seeds, and published scores of small encoders where
 there are any. A published score is of the official test set after training on all rows; SETS may hold fewer, and other
 dev parts, so that it shows the distance and is no contest. Both columns have the same learning rate, and all seeds of
-the second one the same random encoder: its range is that of heads and orders. The same command again goes on where it
-ended. The English card is of five seeds and --limit 100 (two hours of one core), the Chinese one of
-`--model unmask-mini-zh --seeds 0,1,2` (three).
+the second one the same random encoder: its range is that of heads and orders. Where a run collapses another seed takes
+its place, and the row says how many did. The same command again goes on where it ended. The English card is of five
+seeds and --limit 100 (two hours of one core), the Chinese one of `--model unmask-mini-zh --seeds 0,1,2` (three).
 """
 
 import argparse
@@ -78,7 +78,7 @@ def masked_lm(folder: Path) -> MaskedLM:
 
 
 def told(one: Outcome) -> str:
-    """Median and range in hundredths, and how many seeds collapsed."""
+    """Median and range in hundredths, and how many runs collapsed (none is in these, if another seed did not)."""
     if one.median is None:
         return one.missing or "not run"
     low, high = min(one.scores), max(one.scores)
